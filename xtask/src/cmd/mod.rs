@@ -1,0 +1,22 @@
+//! One file a verb; the only place where stages are put together.
+
+use anyhow::Result;
+
+use crate::{flags::Verb, process::Cancel};
+
+/// Every job that ran is done.
+pub const DONE: u8 = 0;
+/// At least one job failed.
+pub const FAILED: u8 = 1;
+/// The run was interrupted; what was finished is kept.
+pub const INTERRUPTED: u8 = 130;
+
+/// Carries out a verb and returns the exit code.
+pub fn run(verb: Verb) -> Result<u8> {
+    let cancel = Cancel::on_signals()?;
+    match verb {
+        Verb::BuildAll(flags) => build_all::run(&flags, &cancel),
+    }
+}
+
+mod build_all;

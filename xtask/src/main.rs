@@ -1,0 +1,31 @@
+//! Arguments in, an exit code out: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
+//! lacks something, 130 interrupted.
+
+mod cmd;
+mod diagnostic;
+mod flags;
+mod job;
+mod nix;
+mod process;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let flags = flags::Xtask::parse();
+    match cmd::run(flags.verb) {
+        Ok(code) => ExitCode::from(code),
+        // Whoever reads our output has seen enough; that is not a failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            diagnostic::print_error(&error);
+            ExitCode::from(diagnostic::exit_code(&error))
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    kinds.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
+}

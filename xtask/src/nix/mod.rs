@@ -1,0 +1,1 @@
+//! What is asked of Nix as command lines, and what it answers as values.

@@ -1,0 +1,428 @@
+//! argv in, a finished child out: streams its lines, ends it at a deadline or an interrupt with its whole
+//! process group. The only file that starts processes.
+
+use std::{
+    io::{self, BufRead, BufReader, Read},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// A line of a child's output longer than this is cut into pieces, so that a builder that writes without
+/// newlines cannot fill the memory. Bytes.
+const LONGEST_LINE: u64 = 64 * 1024;
+
+/// How long a child has after SIGTERM before its group gets SIGKILL: inside the two seconds that an
+/// interrupted run may take.
+const GRACE: Duration = Duration::from_millis(1200);
+
+/// The wish to stop, shared by everything that runs; set by signals or by the first decision to give up.
+#[derive(Clone, Default)]
+pub struct Cancel {
+    inner: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    interrupts: AtomicU32,
+    groups: Mutex<Vec<Pid>>,
+}
+
+impl Cancel {
+    /// Listens for SIGINT, SIGTERM and SIGHUP. The first ends every child and lets the program say what was
+    /// finished; the second kills everything and exits with 130 at once.
+    pub fn on_signals() -> Result<Self> {
+        let cancel = Self::default();
+        let (watcher, signals) = (cancel.clone(), [libc_signal::INT, libc_signal::TERM, libc_signal::HUP]);
+        let mut signals = signal_hook::iterator::Signals::new(signals).context("cannot listen for signals")?;
+        thread::spawn(move || {
+            for _ in &mut signals {
+                if watcher.set() > 1 {
+                    watcher.signal_all(Signal::KILL);
+                    std::process::exit(130);
+                }
+            }
+        });
+        Ok(cancel)
+    }
+
+    /// Asks everything to stop and says how often that was asked.
+    pub fn set(&self) -> u32 {
+        let count = self.inner.interrupts.fetch_add(1, Ordering::SeqCst) + 1;
+        self.signal_all(Signal::TERM);
+        count
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.inner.interrupts.load(Ordering::SeqCst) > 0
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for group in self.lock().iter() {
+            // A group that is gone already is what we want.
+            let _ = kill_process_group(*group, signal);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pid>> {
+        self.inner.groups.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The three signals that end a program politely, by their names in signal(7).
+mod libc_signal {
+    pub(super) use signal_hook::consts::{SIGHUP as HUP, SIGINT as INT, SIGTERM as TERM};
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Exited(i32),
+    Signalled(i32),
+    /// The deadline passed and the child was killed with its group.
+    TimedOut,
+    /// The run was interrupted and the child was killed with its group.
+    Cancelled,
+}
+
+impl End {
+    pub fn is_success(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Signalled(signal) => write!(f, "killed by signal {signal}"),
+            Self::TimedOut => f.write_str("its time limit passed"),
+            Self::Cancelled => f.write_str("interrupted"),
+        }
+    }
+}
+
+/// Everything a short-lived child said.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    pub end: End,
+    pub stdout: String,
+    pub stderr: String,
+    pub elapsed: Duration,
+}
+
+/// One line of a child's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Out,
+    Err,
+}
+
+/// A command line about to run. Arguments are passed as they are: no shell is between.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    argv: Vec<String>,
+    dir: Option<Utf8PathBuf>,
+    env: Vec<(String, Option<String>)>,
+    timeout: Option<Duration>,
+}
+
+impl Invocation {
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let argv: Vec<String> = argv.into_iter().map(Into::into).collect();
+        assert!(!argv.is_empty(), "a command line names its program");
+        Self { argv, dir: None, env: Vec::new(), timeout: None }
+    }
+
+    pub fn dir(mut self, dir: &Utf8Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.env.push((key.to_owned(), Some(value.into())));
+        self
+    }
+
+    pub fn env_remove(mut self, key: &str) -> Self {
+        self.env.push((key.to_owned(), None));
+        self
+    }
+
+    /// The wall-clock time after which the child is killed with its group.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The command as a person would paste it into a shell.
+    pub fn display(&self) -> String {
+        let env = self.env.iter().filter_map(|(k, v)| Some(format!("{k}={}", quote(v.as_deref()?))));
+        env.chain(self.argv.iter().map(|a| quote(a))).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs to the end and returns all output. An error means that it could not be started.
+    pub fn capture(&self, cancel: &Cancel) -> Result<Captured> {
+        let started = Instant::now();
+        let mut texts = [Vec::new(), Vec::new()];
+        let end = self.run(cancel, None, &mut |stream, line| texts[stream as usize].extend_from_slice(line))?;
+        let [stdout, stderr] = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Captured { end, stdout, stderr, elapsed: started.elapsed() })
+    }
+
+    /// Like [`Self::capture`], but a child that does not exit with 0 is an error that shows the command.
+    pub fn read(&self, cancel: &Cancel) -> Result<String> {
+        let captured = self.capture(cancel)?;
+        if !captured.end.is_success() {
+            let said = captured.stderr.trim_end();
+            anyhow::bail!(
+                "`{}` failed ({}){}{said}",
+                self.display(),
+                captured.end,
+                if said.is_empty() { "" } else { ":\n" }
+            );
+        }
+        Ok(captured.stdout)
+    }
+
+    /// Runs to the end and hands over each line, without its newline, as it comes.
+    pub fn stream(&self, cancel: &Cancel, on_line: &mut dyn FnMut(Stream, &str)) -> Result<End> {
+        self.feed(None, cancel, on_line)
+    }
+
+    /// Like [`Self::stream`], with `input` on the child's standard input.
+    pub fn feed(&self, input: Option<Vec<u8>>, cancel: &Cancel, on_line: &mut dyn FnMut(Stream, &str)) -> Result<End> {
+        self.run(cancel, input, &mut |stream, bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            on_line(stream, text.strip_suffix('\n').unwrap_or(&text));
+        })
+    }
+
+    /// Hands the terminal over to the child and waits for it; an interrupt from the keyboard reaches it
+    /// because it stays in the terminal's foreground group.
+    pub fn interactive(&self) -> Result<End> {
+        let status = self.command().status().with_context(|| self.cannot_start())?;
+        Ok(end_of(status))
+    }
+
+    fn run(&self, cancel: &Cancel, input: Option<Vec<u8>>, on_bytes: &mut dyn FnMut(Stream, &[u8])) -> Result<End> {
+        if cancel.is_set() {
+            return Ok(End::Cancelled);
+        }
+        let mut command = self.command();
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().with_context(|| self.cannot_start())?;
+        let group = Pid::from_child(&child);
+        cancel.lock().push(group);
+        let end = self.attend(&mut child, group, cancel, input, on_bytes);
+        cancel.lock().retain(|other| *other != group);
+        Ok(end)
+    }
+
+    /// Waits for the child and its output. A grandchild that keeps a pipe open does not keep us waiting:
+    /// what the child itself said is read, then the group is ended.
+    fn attend(
+        &self,
+        child: &mut Child,
+        group: Pid,
+        cancel: &Cancel,
+        input: Option<Vec<u8>>,
+        on_bytes: &mut dyn FnMut(Stream, &[u8]),
+    ) -> End {
+        let started = Instant::now();
+        let (sender, lines) = mpsc::sync_channel(1024);
+        if let (Some(bytes), Some(mut stdin)) = (input, child.stdin.take()) {
+            thread::spawn(move || io::Write::write_all(&mut stdin, &bytes));
+        }
+        let out = child.stdout.take().map(|pipe| forward(Stream::Out, pipe, sender.clone()));
+        let err = child.stderr.take().map(|pipe| forward(Stream::Err, pipe, sender));
+        debug_assert!(out.is_some() && err.is_some());
+        let mut ended: Option<(End, Instant)> = None;
+        let mut stopping: Option<(End, Instant)> = None;
+        loop {
+            match lines.recv_timeout(Duration::from_millis(if ended.is_some() { 5 } else { 20 })) {
+                Ok((stream, bytes)) => on_bytes(stream, &bytes),
+                Err(mpsc::RecvTimeoutError::Disconnected) if ended.is_none() => {
+                    // Both pipes are closed: nothing but the exit is left to wait for.
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => {}
+            }
+            if let Some((end, at)) = ended {
+                let drained =
+                    matches!(lines.try_recv().map(|(s, b)| on_bytes(s, &b)), Err(mpsc::TryRecvError::Disconnected));
+                if drained || at.elapsed() > Duration::from_millis(300) {
+                    let _ = kill_process_group(group, Signal::KILL);
+                    return stopping.map_or(end, |(reason, _)| reason);
+                }
+                continue;
+            }
+            if stopping.is_none() {
+                let late = self.timeout.is_some_and(|limit| started.elapsed() > limit);
+                stopping = match (cancel.is_set(), late) {
+                    (true, _) => Some((End::Cancelled, Instant::now())),
+                    (false, true) => Some((End::TimedOut, Instant::now())),
+                    (false, false) => None,
+                };
+                if stopping.is_some() {
+                    let _ = kill_process_group(group, Signal::TERM);
+                }
+            }
+            if stopping.is_some_and(|(_, at)| at.elapsed() > GRACE) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            if let Ok(Some(status)) = child.try_wait() {
+                ended = Some((end_of(status), Instant::now()));
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.argv[0]);
+        command.args(&self.argv[1..]);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        for (key, value) in &self.env {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        command
+    }
+
+    fn cannot_start(&self) -> String {
+        format!("cannot start `{}`", self.argv[0])
+    }
+}
+
+/// True if a program of that name is on PATH.
+pub fn on_path(program: &str) -> bool {
+    find_on_path(program).is_some()
+}
+
+/// The first executable file of that name on PATH.
+pub fn find_on_path(program: &str) -> Option<Utf8PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter_map(|dir| Utf8PathBuf::from_path_buf(dir.join(program)).ok())
+        .find(|file| rustix::fs::access(file.as_std_path(), rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
+}
+
+fn forward(stream: Stream, pipe: impl Read + Send + 'static, to: mpsc::SyncSender<(Stream, Vec<u8>)>) {
+    thread::spawn(move || {
+        let mut reader = BufReader::with_capacity(64 * 1024, pipe);
+        loop {
+            let mut line = Vec::new();
+            match reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) if to.send((stream, line)).is_err() => break,
+                Ok(_) => {}
+            }
+        }
+    });
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, signal) => End::Signalled(signal.unwrap_or(0)),
+    }
+}
+
+/// Quotes one word for a POSIX shell, only where it must.
+pub fn quote(word: &str) -> String {
+    // `#` stands in every installable and is harmless inside a word; it starts a comment only at the front.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,^#".contains(c);
+    match !word.is_empty() && !word.starts_with('#') && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Invocation {
+        Invocation::new(["sh", "-c", script])
+    }
+
+    #[test]
+    fn words_are_quoted_only_where_they_must() {
+        let rows = [
+            ("a", "a"),
+            (".#hydraJobs.a.iso", ".#hydraJobs.a.iso"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("path:/x?dir=y", "'path:/x?dir=y'"),
+            ("$(id)", "'$(id)'"),
+            ("#x", "'#x'"),
+        ];
+        for (word, expected) in rows {
+            assert_eq!(quote(word), expected);
+        }
+    }
+
+    #[test]
+    fn output_and_exit_are_reported() {
+        let captured = sh("echo out; echo err >&2; exit 3").capture(&Cancel::default()).unwrap();
+        assert_eq!((captured.stdout.as_str(), captured.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!(captured.end, End::Exited(3));
+    }
+
+    #[test]
+    fn a_deadline_ends_the_whole_group() {
+        let started = Instant::now();
+        let hang = sh("trap '' TERM; sleep 60 & sleep 60").timeout(Duration::from_millis(100));
+        assert_eq!(hang.capture(&Cancel::default()).unwrap().end, End::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_grandchild_that_holds_the_pipe_does_not_hold_us() {
+        let started = Instant::now();
+        let captured = sh("sleep 60 & echo done").capture(&Cancel::default()).unwrap();
+        assert_eq!((captured.stdout.as_str(), captured.end), ("done\n", End::Exited(0)));
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_child_that_ignores_it() {
+        let cancel = Cancel::default();
+        let other = cancel.clone();
+        let waiter = thread::spawn(move || sh("trap '' TERM INT; while :; do sleep 1; done").capture(&other));
+        thread::sleep(Duration::from_millis(200));
+        let started = Instant::now();
+        cancel.set();
+        assert_eq!(waiter.join().unwrap().unwrap().end, End::Cancelled);
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_endless_line_is_handed_over_in_pieces() {
+        let mut longest = 0;
+        let big = sh("head -c 1000000 /dev/zero | tr '\\0' x");
+        big.stream(&Cancel::default(), &mut |_, line| longest = longest.max(line.len())).unwrap();
+        assert!(longest as u64 <= LONGEST_LINE && longest > 0);
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Invocation::new(["no-such-program"]).capture(&Cancel::default()).unwrap_err();
+        assert!(format!("{error:#}").contains("no-such-program"));
+    }
+}
