@@ -1,1 +1,89 @@
 //! What is asked of Nix as command lines, and what it answers as values.
+
+pub mod argv;
+pub mod event;
+pub mod reply;
+mod settings;
+mod version;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{
+    diagnostic::lacking,
+    process::{Cancel, Invocation, find_on_path},
+};
+
+pub use settings::Settings;
+pub use version::Version;
+
+/// How long a question that needs no network and no building may take Nix: a broken daemon must not hang us.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The oldest Nix that current nixpkgs evaluates with (`lib/minver.nix` in nixpkgs).
+pub const OLDEST: Version = Version { major: 2, minor: 18 };
+
+/// A Nix that is there and new enough.
+#[derive(Clone, Debug)]
+pub struct Nix {
+    pub version: Version,
+}
+
+impl Nix {
+    /// Finds Nix on PATH. A missing, too old or incomprehensible one is an error with exit code 3.
+    pub fn find(cancel: &Cancel) -> Result<Self> {
+        const REMEDY: &str = "`ci/setup` installs it on Debian and Ubuntu; see also `cargo xtask doctor`";
+        if find_on_path("nix").is_none() {
+            return Err(lacking(format!("`nix` is not on PATH\n  try: {REMEDY}")));
+        }
+        let said = Invocation::new(argv::version()).timeout(PATIENCE).capture(cancel)?;
+        let text = said.stdout.trim();
+        let Some(version) = Version::parse(text) else {
+            let shown: String = format!("{text}{}", said.stderr.trim()).chars().take(120).collect();
+            return Err(lacking(format!(
+                "`nix --version` did not answer with a version ({}): `{shown}`\n  try: check which program `nix` is; {REMEDY}",
+                said.end
+            )));
+        };
+        if version < OLDEST {
+            return Err(lacking(format!(
+                "Nix {version} is too old: nixpkgs and Drydock need {OLDEST} or newer\n  try: {REMEDY}"
+            )));
+        }
+        Ok(Self { version })
+    }
+
+    /// Nix's effective configuration.
+    pub fn settings(&self, cancel: &Cancel) -> Result<Settings> {
+        let text = Invocation::new(argv::config(self.version)).timeout(PATIENCE).read(cancel)?;
+        Settings::parse(&text)
+    }
+
+    /// Of the given store paths those that are not valid; one process however many paths there are.
+    pub fn invalid(&self, paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
+        let mut invalid = Vec::new();
+        for chunk in paths.chunks(argv::MOST_PATHS) {
+            let captured = Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).capture(cancel)?;
+            if !captured.end.is_success() {
+                anyhow::bail!(
+                    "Nix cannot say which store paths are valid ({}): {}",
+                    captured.end,
+                    captured.stderr.trim()
+                );
+            }
+            invalid.extend(captured.stdout.lines().map(str::to_owned));
+        }
+        Ok(invalid)
+    }
+
+    /// Sizes of valid store paths and of their closures.
+    pub fn path_info(&self, paths: &[&str], cancel: &Cancel) -> Result<Vec<reply::PathInfo>> {
+        let mut infos = Vec::new();
+        for chunk in paths.chunks(argv::MOST_PATHS) {
+            let text = Invocation::new(argv::path_info(self.version, chunk)).timeout(PATIENCE * 5).read(cancel)?;
+            infos.extend(reply::path_info(&text)?);
+        }
+        Ok(infos)
+    }
+}

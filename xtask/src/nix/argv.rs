@@ -1,0 +1,215 @@
+//! Every Nix command line: values in, argv out. Pure, so that each is tested as text and can be printed,
+//! ready to paste, when it fails.
+
+use super::Version;
+
+/// Store paths a command line: 70 bytes each, far below the kernel's limit of 2 MiB for all arguments.
+pub const MOST_PATHS: usize = 4000;
+
+/// What every `nix` command starts with: flakes may not be enabled in nix.conf, a fleet's `nixConfig` is
+/// never accepted on the user's behalf, and nothing is asked on a terminal.
+const NIX: [&str; 4] = ["nix", "--extra-experimental-features", "nix-command flakes", "--no-accept-flake-config"];
+
+fn nix(rest: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
+    NIX.into_iter().map(Into::into).chain(rest.into_iter().map(Into::into)).collect()
+}
+
+/// `nix --version`.
+pub fn version() -> Vec<String> {
+    vec!["nix".into(), "--version".into()]
+}
+
+/// The effective configuration; `show-config` up to 2.19.
+pub fn config(version: Version) -> Vec<String> {
+    match version >= (Version { major: 2, minor: 20 }) {
+        true => nix(["config", "show"]),
+        false => nix(["show-config"]),
+    }
+}
+
+/// Which of the store paths are not valid.
+pub fn invalid(paths: &[&str]) -> Vec<String> {
+    ["nix-store", "--check-validity", "--print-invalid"].iter().chain(paths).map(|&s| s.to_owned()).collect()
+}
+
+/// Sizes of store paths and their closures; the format is pinned from the version on that has several.
+pub fn path_info(version: Version, paths: &[&str]) -> Vec<String> {
+    let format = (version >= (Version { major: 2, minor: 33 }) && version.minor < 90).then_some(["--json-format", "1"]);
+    let head = ["path-info", "--json", "--size", "--closure-size"];
+    nix(head.into_iter().chain(format.into_iter().flatten()).chain(paths.iter().copied()))
+}
+
+/// How a flake is read: from which reference, with which inputs replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// What stands before the `#` of an installable.
+    pub flake: &'a str,
+    /// Inputs and what replaces them.
+    pub overrides: &'a [(String, String)],
+    /// Whether evaluation may build (import-from-derivation).
+    pub allow_ifd: bool,
+}
+
+impl Source<'_> {
+    /// The lock file is the user's: it is never written. Without overrides it must already be complete,
+    /// so that parallel evaluators do not each resolve an input on their own.
+    fn arguments(&self) -> Vec<String> {
+        let mut argv: Vec<String> = Vec::new();
+        for (input, flake) in self.overrides {
+            argv.extend(["--override-input".to_owned(), input.clone(), flake.clone()]);
+        }
+        argv.push(if self.overrides.is_empty() { "--no-update-lock-file" } else { "--no-write-lock-file" }.to_owned());
+        if !self.allow_ifd {
+            argv.extend(["--option", "allow-import-from-derivation", "false"].map(str::to_owned));
+        }
+        argv
+    }
+}
+
+/// Evaluates an attribute and applies a function to it.
+pub fn eval_apply(source: Source<'_>, attribute: &str, function: &str) -> Vec<String> {
+    let head = vec![
+        "eval".to_owned(),
+        "--json".to_owned(),
+        "--show-trace".to_owned(),
+        format!("{}#{attribute}", source.flake),
+    ];
+    nix(head.into_iter().chain(source.arguments()).chain(["--apply".to_owned(), function.to_owned()]))
+}
+
+/// What a person runs to see the same evaluation error again.
+pub fn eval_again(source: Source<'_>, attribute: &str) -> Vec<String> {
+    let head = [
+        "eval".to_owned(),
+        "--raw".to_owned(),
+        "--show-trace".to_owned(),
+        format!("{}#{attribute}.drvPath", source.flake),
+    ];
+    std::iter::once("nix".to_owned()).chain(head).chain(source.arguments()).collect()
+}
+
+/// Where the flake's source lies in the store, and its revision.
+pub fn flake_metadata(source: Source<'_>) -> Vec<String> {
+    let head = ["flake", "metadata", "--json"].map(str::to_owned).into_iter();
+    let mut arguments = source.arguments();
+    arguments.retain(|a| !matches!(a.as_str(), "--option" | "allow-import-from-derivation" | "false"));
+    nix(head.chain(arguments).chain([source.flake.to_owned()]))
+}
+
+/// How builds are carried out; everything else is Nix's own configuration.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// Builds that one Nix process runs here at once.
+    pub max_jobs: Option<u32>,
+    /// Seconds after which a single build is stopped.
+    pub timeout: Option<u64>,
+    /// Seconds without output after which a single build is stopped.
+    pub max_silent_time: Option<u64>,
+    /// The remote builders to use instead of the configured ones, as in machines(5).
+    pub builders: Option<String>,
+    /// Build again what is valid already, and compare.
+    pub rebuild: bool,
+}
+
+impl BuildOptions {
+    fn arguments(&self) -> Vec<String> {
+        let mut argv = Vec::new();
+        let numbers = [
+            ("--max-jobs", self.max_jobs.map(u64::from)),
+            ("--timeout", self.timeout),
+            ("--max-silent-time", self.max_silent_time),
+        ];
+        for (name, number) in numbers {
+            argv.extend(number.into_iter().flat_map(|n| [name.to_owned(), n.to_string()]));
+        }
+        argv.extend(self.builders.iter().flat_map(|lines| ["--builders".to_owned(), lines.clone()]));
+        argv.extend(self.rebuild.then(|| "--rebuild".to_owned()));
+        argv
+    }
+}
+
+/// Realises derivations, whatever happens to any of them, and reports events.
+pub fn build(drvs: &[&str], options: &BuildOptions) -> Vec<String> {
+    let head = ["build", "--no-link", "--keep-going", "--log-format", "internal-json"].map(str::to_owned).into_iter();
+    nix(head.chain(options.arguments()).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
+}
+
+/// What a person runs to see one derivation fail again.
+pub fn build_again(drv: &str) -> Vec<String> {
+    ["nix", "build", "--no-link", "--print-build-logs", &format!("{drv}^*")].map(str::to_owned).to_vec()
+}
+
+/// Which derivations would be built and which paths fetched, on stderr.
+pub fn dry_run(drvs: &[&str]) -> Vec<String> {
+    let head = ["build", "--no-link", "--dry-run"].map(str::to_owned).into_iter();
+    nix(head.chain(drvs.iter().map(|drv| format!("{drv}^*"))))
+}
+
+/// All derivations that the given ones depend on, themselves included.
+pub fn requisites(drvs: &[&str]) -> Vec<String> {
+    ["nix-store", "--query", "--requisites"].iter().chain(drvs).map(|&s| s.to_owned()).collect()
+}
+
+/// The log of a derivation's last build.
+pub fn log(drv: &str) -> Vec<String> {
+    nix(["log", drv])
+}
+
+/// Keeps store paths alive: `root`, `root-2`, `root-3` and so on become links to them, in their order.
+pub fn add_roots(root: &str, paths: &[&str]) -> Vec<String> {
+    let head = ["nix-store", "--realise", "--add-root", root];
+    head.iter().chain(paths).map(|&s| s.to_owned()).collect()
+}
+
+/// The SHA-256 of a file's content, in hexadecimal as `sha256sum` writes it.
+pub fn sha256(files: &[&str]) -> Vec<String> {
+    nix(["hash", "file", "--type", "sha256", "--base16"].into_iter().chain(files.iter().copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(argv: &[String], expected: &str) {
+        let text = argv.iter().map(|a| crate::process::quote(a)).collect::<Vec<_>>().join(" ");
+        let prefix = "nix --extra-experimental-features 'nix-command flakes' --no-accept-flake-config ";
+        assert_eq!(text.replace(prefix, "nix … "), expected);
+    }
+
+    const V: fn(u32) -> Version = |minor| Version { major: 2, minor };
+
+    #[test]
+    fn command_lines() {
+        let overrides = [("nixpkgs".to_owned(), "path:/n".to_owned())];
+        let plain = Source { flake: "path:/f", overrides: &[], allow_ifd: false };
+        let replaced = Source { flake: "path:/f", overrides: &overrides, allow_ifd: true };
+        let options = BuildOptions { max_jobs: Some(2), timeout: Some(60), ..Default::default() };
+        check(&config(V(18)), "nix … show-config");
+        check(&config(V(26)), "nix … config show");
+        check(&path_info(V(26), &["/a"]), "nix … path-info --json --size --closure-size /a");
+        check(&path_info(V(34), &["/a"]), "nix … path-info --json --size --closure-size --json-format 1 /a");
+        check(&path_info(V(93), &["/a"]), "nix … path-info --json --size --closure-size /a");
+        check(&invalid(&["/a", "/b"]), "nix-store --check-validity --print-invalid /a /b");
+        check(
+            &eval_apply(plain, "hydraJobs", "j: 1"),
+            "nix … eval --json --show-trace path:/f#hydraJobs --no-update-lock-file --option allow-import-from-derivation false --apply 'j: 1'",
+        );
+        check(
+            &eval_apply(replaced, "hydraJobs", "j: 1"),
+            "nix … eval --json --show-trace path:/f#hydraJobs --override-input nixpkgs path:/n --no-write-lock-file --apply 'j: 1'",
+        );
+        check(
+            &eval_again(plain, "hydraJobs.a.iso"),
+            "nix eval --raw --show-trace path:/f#hydraJobs.a.iso.drvPath --no-update-lock-file --option allow-import-from-derivation false",
+        );
+        check(&flake_metadata(plain), "nix … flake metadata --json --no-update-lock-file path:/f");
+        check(
+            &build(&["/a.drv"], &options),
+            "nix … build --no-link --keep-going --log-format internal-json --max-jobs 2 --timeout 60 '/a.drv^*'",
+        );
+        check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
+        check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
+        check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
+        check(&sha256(&["/a"]), "nix … hash file --type sha256 --base16 /a");
+    }
+}
