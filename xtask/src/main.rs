@@ -4,8 +4,11 @@
 mod cmd;
 mod diagnostic;
 mod flags;
+mod fleet;
 mod job;
+mod matrix;
 mod nix;
+mod plan;
 mod process;
 
 use std::{io, process::ExitCode};

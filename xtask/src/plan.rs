@@ -1,0 +1,154 @@
+//! The matrix and a selection in, the sorted list of jobs out. Pure.
+
+use anyhow::Result;
+use glob::Pattern;
+
+use crate::{
+    diagnostic::{nearest, usage},
+    flags::SelectionFlags,
+    job::{Artifact, Job, JobId, SYSTEMS, System, Target, Test},
+    matrix::{Host, Matrix},
+};
+
+/// Everything that a run is asked for, sorted by host and target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub jobs: Vec<Job>,
+}
+
+/// Which hosts, and what of them. An empty list does not restrict.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    hosts: Vec<Pattern>,
+    systems: Vec<System>,
+    tags: Vec<String>,
+    artifacts: Vec<Artifact>,
+    tests: Option<Vec<Test>>,
+}
+
+impl Selection {
+    /// The artifacts of the hosts that were asked for.
+    pub fn artifacts(flags: &SelectionFlags) -> Result<Self> {
+        Ok(Self {
+            hosts: flags.hosts.iter().map(|text| pattern(text)).collect::<Result<_>>()?,
+            systems: flags.system.iter().map(|text| system(text)).collect::<Result<_>>()?,
+            tags: flags.tag.clone(),
+            artifacts: flags.artifact.iter().map(|text| artifact(text)).collect::<Result<_>>()?,
+            tests: None,
+        })
+    }
+
+    /// The tests of the hosts that were asked for, all of them if `tests` is empty. An `--artifact` keeps
+    /// the tests that boot it.
+    pub fn tests(flags: &SelectionFlags, tests: &[Test]) -> Result<Self> {
+        Ok(Self { tests: Some(tests.to_vec()), ..Self::artifacts(flags)? })
+    }
+
+    /// The hosts of the matrix that the selection names, whatever they have to build.
+    ///
+    /// An error is a name, a tag or a system that fits no host at all.
+    pub fn hosts<'m>(&self, matrix: &'m Matrix) -> Result<Vec<&'m Host>> {
+        for pattern in &self.hosts {
+            if !matrix.hosts.iter().any(|host| pattern.matches(host.name.as_str())) {
+                return Err(usage(no_such("host", pattern.as_str(), matrix.hosts.iter().map(|h| h.name.as_str()))));
+            }
+        }
+        for tag in &self.tags {
+            let known = matrix.hosts.iter().flat_map(|host| &host.tags).map(String::as_str);
+            if !known.clone().any(|known| known == tag) {
+                return Err(usage(no_such("tag", tag, known)));
+            }
+        }
+        for system in &self.systems {
+            let known = matrix.hosts.iter().map(|host| host.system.as_str());
+            if !known.clone().any(|known| known == system.as_str()) {
+                return Err(usage(no_such("system", system.as_str(), known)));
+            }
+        }
+        let selected: Vec<&Host> = matrix.hosts.iter().filter(|host| self.fits(host)).collect();
+        if selected.is_empty() {
+            return Err(usage(
+                "no host fits all of the host names, --system and --tag given\n  \
+                 `cargo xtask list` shows which host has what",
+            ));
+        }
+        Ok(selected)
+    }
+
+    fn fits(&self, host: &Host) -> bool {
+        let any = |empty: bool, found: bool| empty || found;
+        any(self.hosts.is_empty(), self.hosts.iter().any(|p| p.matches(host.name.as_str())))
+            && any(self.systems.is_empty(), self.systems.contains(&host.system))
+            && any(self.tags.is_empty(), self.tags.iter().any(|tag| host.tags.contains(tag)))
+    }
+
+    fn targets(&self, host: &Host) -> Vec<Target> {
+        let wanted = |artifact: &Artifact| self.artifacts.is_empty() || self.artifacts.contains(artifact);
+        match &self.tests {
+            None => host.artifacts.iter().filter(|a| wanted(a)).copied().map(Target::Artifact).collect(),
+            Some(tests) => host
+                .tests
+                .iter()
+                .filter(|test| tests.is_empty() || tests.contains(test))
+                .filter(|test| test.needs().iter().any(wanted))
+                .copied()
+                .map(Target::Test)
+                .collect(),
+        }
+    }
+}
+
+/// The jobs of a selection. A selection without any job is an error with exit code 2: whoever asks for
+/// nothing by mistake must not be told that all is well.
+pub fn plan(matrix: &Matrix, selection: &Selection) -> Result<Plan> {
+    let hosts = selection.hosts(matrix)?;
+    let mut jobs: Vec<Job> = hosts
+        .iter()
+        .flat_map(|host| {
+            let job = |target| Job { id: JobId { host: host.name.clone(), target }, system: host.system.clone() };
+            selection.targets(host).into_iter().map(job)
+        })
+        .collect();
+    jobs.sort_by(|a, b| a.id.cmp(&b.id));
+    if jobs.is_empty() {
+        let names = hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ");
+        let what = if selection.tests.is_some() { "test" } else { "artifact" };
+        return Err(usage(format!(
+            "nothing to do: the selected hosts ({names}) have no such {what}\n  \
+             `cargo xtask list` shows which host has what"
+        )));
+    }
+    Ok(Plan { jobs })
+}
+
+fn pattern(text: &str) -> Result<Pattern> {
+    Pattern::new(text).map_err(|error| usage(format!("`{text}` is no host name and no glob: {error}")))
+}
+
+fn system(text: &str) -> Result<System> {
+    text.parse().map_err(|rule| usage(format!("--system {text}: {rule}{}", proposal(text, SYSTEMS))))
+}
+
+fn artifact(text: &str) -> Result<Artifact> {
+    let known = Artifact::ALL.map(Artifact::as_str);
+    let found = Artifact::ALL.into_iter().find(|artifact| artifact.as_str() == text);
+    found.ok_or_else(|| usage(format!("--artifact {text}: an artifact is iso or system{}", proposal(text, known))))
+}
+
+fn no_such<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    known.dedup();
+    let near = proposal(text, known.iter().copied());
+    let shown = known.iter().take(12).copied().collect::<Vec<_>>().join(", ");
+    let more = known.len().saturating_sub(12);
+    let more = if more > 0 { format!(" and {more} more (`cargo xtask list`)") } else { String::new() };
+    match known.is_empty() {
+        true => format!("no {what} `{text}`: this fleet has none at all"),
+        false => format!("no {what} `{text}`{near}\n  the fleet has {shown}{more}"),
+    }
+}
+
+fn proposal<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(text, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
