@@ -44,7 +44,7 @@ impl Selection {
         Ok(Self { tests: Some(tests.to_vec()), ..Self::artifacts(flags)? })
     }
 
-    /// The hosts of the matrix that the selection names, whatever they have to build.
+    /// The hosts of the matrix that fit the selection, whatever tests they have.
     ///
     /// An error is a name, a tag or a system that fits no host at all.
     pub fn hosts<'m>(&self, matrix: &'m Matrix) -> Result<Vec<&'m Host>> {
@@ -68,7 +68,7 @@ impl Selection {
         let selected: Vec<&Host> = matrix.hosts.iter().filter(|host| self.fits(host)).collect();
         if selected.is_empty() {
             return Err(usage(
-                "no host fits all of the host names, --system and --tag given\n  \
+                "no host fits all of the host names, --system, --artifact and --tag given\n  \
                  `cargo xtask list` shows which host has what",
             ));
         }
@@ -80,6 +80,7 @@ impl Selection {
         any(self.hosts.is_empty(), self.hosts.iter().any(|p| p.matches(host.name.as_str())))
             && any(self.systems.is_empty(), self.systems.contains(&host.system))
             && any(self.tags.is_empty(), self.tags.iter().any(|tag| host.tags.contains(tag)))
+            && any(self.artifacts.is_empty(), self.artifacts.iter().any(|artifact| host.artifacts.contains(artifact)))
     }
 
     fn targets(&self, host: &Host) -> Vec<Target> {

@@ -16,7 +16,11 @@ pub fn run(verb: Verb) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     match verb {
         Verb::BuildAll(flags) => build_all::run(&flags, &cancel),
+        Verb::List(flags) => list::run(&flags),
+        Verb::Completions(flags) => completions::run(&flags),
     }
 }
 
 mod build_all;
+mod completions;
+mod list;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     diagnostic::{Problem, misconfigured, usage},
-    job::{Artifact, HostName, System, Test},
+    job::{Artifact, HostName, JobId, System, Target, Test},
 };
 
 /// Where the matrix lies below the root of a fleet.
@@ -81,6 +81,15 @@ impl Matrix {
 
     pub fn get(&self, name: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name.as_str() == name)
+    }
+}
+
+impl Host {
+    /// Everything that the fleet's flake defines for the host.
+    pub fn jobs(&self) -> Vec<JobId> {
+        let artifacts = self.artifacts.iter().copied().map(Target::Artifact);
+        let targets = artifacts.chain(self.tests.iter().copied().map(Target::Test));
+        targets.map(|target| JobId { host: self.name.clone(), target }).collect()
     }
 }
 
