@@ -2,7 +2,9 @@
 //! lacks something, 130 interrupted.
 
 mod cmd;
+mod compare;
 mod diagnostic;
+mod durations;
 mod flags;
 mod fleet;
 mod job;
@@ -10,6 +12,7 @@ mod matrix;
 mod nix;
 mod plan;
 mod process;
+mod shard;
 
 use std::{io, process::ExitCode};
 
