@@ -53,16 +53,72 @@ pub struct SelectionFlags {
     pub tag: Vec<String>,
 }
 
-/// Build every host's live medium and installed system, in parallel.
+/// How evaluation and building are carried out.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Stages")]
+pub struct StageFlags {
+    /// Evaluator processes at once [default: as many as cores and free memory allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub eval_jobs: Option<u8>,
+    /// Give up a host whose evaluation takes longer than this
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub eval_timeout: u64,
+    /// Let evaluation build things (import-from-derivation)
+    #[arg(long)]
+    pub allow_import_from_derivation: bool,
+    /// Builds that each Nix process runs on this machine at once [default: cores shared among them]
+    #[arg(long, value_name = "N")]
+    pub max_jobs: Option<u32>,
+    /// Stop a single build that takes longer than this
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Stop a single build that is silent longer than this
+    #[arg(long, value_name = "SECONDS")]
+    pub max_silent_time: Option<u64>,
+    /// Remote builders to use instead of the configured ones, as in nix.conf(5)
+    #[arg(long, value_name = "BUILDERS")]
+    pub builders: Option<String>,
+}
+
+/// Build every host's live medium and installed system, in parallel
+///
+/// Evaluates with several evaluators at once, starts building each derivation as soon as it exists, and
+/// keeps going when a host fails. The results are links in `result/`: `result/HOST/iso/`,
+/// `result/HOST/system`, with SHA256SUMS and manifest.json.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask build-all                              everything in hosts/hosts.toml
+  cargo xtask build-all --fleet demo --setup         the embedded fleet, from a bare machine
+  cargo xtask build-all 'web-*' --artifact iso       the live media of some hosts
+  cargo xtask build-all --system aarch64-linux       one architecture
+  cargo xtask build-all --dry-run                    what would be built, fetched, or is there
+  cargo xtask build-all --json | jq .jobs            for programs; docs/record.md documents the form")]
 pub struct BuildAll {
     #[command(flatten)]
     pub selection: SelectionFlags,
     #[command(flatten)]
     pub fleet: FleetFlags,
-    /// Where the links to the results go
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// Run ci/setup first, which installs what this machine lacks
+    #[arg(long)]
+    pub setup: bool,
+    /// Say for every job whether it is local, would be fetched or must be built; build nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Hash all images again, also those that did not change
+    #[arg(long)]
+    pub verify: bool,
+    /// The folder for the links to the results
     #[arg(long, value_name = "DIR", default_value = "result")]
     pub out_link: Utf8PathBuf,
+    /// Print a record of the run as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write a JUnit report to this file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<Utf8PathBuf>,
 }
 
 /// Show the hosts of a fleet and what is built and tested of each.

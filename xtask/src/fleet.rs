@@ -128,11 +128,24 @@ impl Place {
 
 /// The workspace of this program: Cargo says it at run time; where the program is started without Cargo,
 /// it is where it was compiled, if that is still there.
-fn workspace() -> Option<Utf8PathBuf> {
+pub fn workspace() -> Option<Utf8PathBuf> {
     let run = std::env::var("CARGO_MANIFEST_DIR").ok();
     let built = Some(env!("CARGO_MANIFEST_DIR").to_owned());
     let crates = [run, built].into_iter().flatten().map(Utf8PathBuf::from);
     crates.filter_map(|dir| dir.parent().map(Utf8Path::to_owned)).find(|dir| dir.join("xtask/Cargo.toml").is_file())
+}
+
+/// The commit that is checked out where the fleet lies, and whether tracked files differ from it. `None` and
+/// false outside of Git, before the first commit, and where Git is not installed.
+pub fn revision(root: &Utf8Path, cancel: &Cancel) -> (Option<String>, bool) {
+    let git = |rest: &[&str]| {
+        let argv = ["git", "--no-optional-locks"].iter().chain(rest).copied();
+        let asked = Invocation::new(argv).dir(root).timeout(Duration::from_secs(30)).capture(cancel);
+        asked.ok().filter(|answer| answer.end.is_success()).map(|answer| answer.stdout.trim().to_owned())
+    };
+    let Some(revision) = git(&["rev-parse", "HEAD"]) else { return (None, false) };
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
+    (Some(revision), changes.is_none_or(|text| !text.is_empty()))
 }
 
 /// Git flakes hold what Git tracks, nothing else: says which part of a fleet Nix would not see.

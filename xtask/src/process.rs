@@ -91,6 +91,8 @@ pub enum End {
     Signalled(i32),
     /// The deadline passed and the child was killed with its group.
     TimedOut,
+    /// The child grew over its memory limit and was killed with its group; its resident bytes then.
+    OutOfMemory(u64),
     /// The run was interrupted and the child was killed with its group.
     Cancelled,
 }
@@ -107,6 +109,7 @@ impl std::fmt::Display for End {
             Self::Exited(code) => write!(f, "exit code {code}"),
             Self::Signalled(signal) => write!(f, "killed by signal {signal}"),
             Self::TimedOut => f.write_str("its time limit passed"),
+            Self::OutOfMemory(bytes) => write!(f, "it outgrew its memory limit at {} MiB", bytes >> 20),
             Self::Cancelled => f.write_str("interrupted"),
         }
     }
@@ -135,13 +138,14 @@ pub struct Invocation {
     dir: Option<Utf8PathBuf>,
     env: Vec<(String, Option<String>)>,
     timeout: Option<Duration>,
+    memory: Option<u64>,
 }
 
 impl Invocation {
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         let argv: Vec<String> = argv.into_iter().map(Into::into).collect();
         assert!(!argv.is_empty(), "a command line names its program");
-        Self { argv, dir: None, env: Vec::new(), timeout: None }
+        Self { argv, dir: None, env: Vec::new(), timeout: None, memory: None }
     }
 
     pub fn dir(mut self, dir: &Utf8Path) -> Self {
@@ -162,6 +166,13 @@ impl Invocation {
     /// The wall-clock time after which the child is killed with its group.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// The resident memory, in bytes, above which the child is killed with its group. It is looked at every
+    /// few milliseconds and so is a budget, not a wall.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 
@@ -270,10 +281,12 @@ impl Invocation {
             }
             if stopping.is_none() {
                 let late = self.timeout.is_some_and(|limit| started.elapsed() > limit);
-                stopping = match (cancel.is_set(), late) {
-                    (true, _) => Some((End::Cancelled, Instant::now())),
-                    (false, true) => Some((End::TimedOut, Instant::now())),
-                    (false, false) => None,
+                let grown = self.memory.and_then(|limit| resident(group).filter(|bytes| *bytes > limit));
+                stopping = match (cancel.is_set(), late, grown) {
+                    (true, _, _) => Some((End::Cancelled, Instant::now())),
+                    (_, true, _) => Some((End::TimedOut, Instant::now())),
+                    (_, _, Some(bytes)) => Some((End::OutOfMemory(bytes), Instant::now())),
+                    _ => None,
                 };
                 if stopping.is_some() {
                     let _ = kill_process_group(group, Signal::TERM);
@@ -306,6 +319,13 @@ impl Invocation {
     fn cannot_start(&self) -> String {
         format!("cannot start `{}`", self.argv[0])
     }
+}
+
+/// The resident memory of a process in bytes, from `/proc/PID/statm` (proc(5)).
+fn resident(pid: Pid) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// True if a program of that name is on PATH.
@@ -418,6 +438,15 @@ mod tests {
         let big = sh("head -c 1000000 /dev/zero | tr '\\0' x");
         big.stream(&Cancel::default(), &mut |_, line| longest = longest.max(line.len())).unwrap();
         assert!(longest as u64 <= LONGEST_LINE && longest > 0);
+    }
+
+    #[test]
+    fn a_child_that_outgrows_its_memory_is_ended() {
+        let hog = Invocation::new(["tail", "/dev/zero"]).memory(64 << 20);
+        let End::OutOfMemory(bytes) = hog.capture(&Cancel::default()).unwrap().end else {
+            panic!("it was not noticed")
+        };
+        assert!(bytes > 64 << 20);
     }
 
     #[test]

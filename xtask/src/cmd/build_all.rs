@@ -1,9 +1,234 @@
-//! `cargo xtask build-all`: a selection of hosts in, their media and systems out.
+//! `cargo xtask build-all`: a selection of hosts in, their media and systems in `result/` out.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a verb prints its report")]
 
-use anyhow::Result;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
 
-use crate::{flags::BuildAll, process::Cancel};
+use anyhow::{Context as _, Result};
 
-pub fn run(_flags: &BuildAll, _cancel: &Cancel) -> Result<u8> {
-    anyhow::bail!("not landed yet")
+use super::{
+    DONE, FAILED, INTERRUPTED,
+    produce::{self, Options},
+    setup,
+};
+use crate::{
+    flags::BuildAll,
+    fleet::{self, Fleet},
+    job::{Derivation, Failure, JobId, Outcome, Stage, Target},
+    nix::{
+        Nix,
+        argv::{self, BuildOptions},
+        reply,
+    },
+    plan::{self, Selection},
+    process::{Cancel, Invocation},
+    progress::Progress,
+    report::{
+        junit,
+        record::{FleetRecord, Image, JobRecord, Record, StageSeconds, VERSION},
+        table::{self, Paint},
+    },
+    results::{self, Entry, ImageFile, Results},
+};
+
+pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
+    let started = Instant::now();
+    if flags.setup {
+        setup::install(cancel)?;
+    }
+    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
+    let results = Results::claim(&flags.out_link)?;
+    let nix = Nix::find(cancel)?;
+    if flags.fleet.fleet == "demo" && !flags.setup {
+        setup::require(cancel)?;
+    }
+    let options = options(flags);
+    let progress = Progress::new(plan.jobs.len());
+    produce::announce_builders(&nix.settings(cancel)?, &plan.jobs, &progress);
+    if flags.dry_run {
+        return dry_run(&fleet, &plan.jobs, &options, &progress, cancel);
+    }
+    let known = BTreeMap::new();
+    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
+    progress.finish();
+    let source = source(&fleet, cancel);
+    let verifying = Instant::now();
+    if !cancel.is_set() {
+        let earlier = results.manifest().results;
+        verify(&nix, &mut jobs, if flags.verify { &[] } else { &earlier }, cancel)?;
+        let hosts: BTreeSet<_> = fleet.matrix.hosts.iter().map(|host| host.name.clone()).collect();
+        results.publish(jobs.iter().filter_map(|job| entry(job, &source)).collect(), &hosts, cancel)?;
+    }
+    seconds.verify = verifying.elapsed().as_secs_f64();
+    seconds.total = started.elapsed().as_secs_f64();
+    let record = record(source, &nix, seconds, jobs);
+    report(flags, &record)?;
+    Ok(match (cancel.is_set(), record.succeeded()) {
+        (true, _) => INTERRUPTED,
+        (false, true) => DONE,
+        (false, false) => FAILED,
+    })
+}
+
+fn options(flags: &BuildAll) -> Options {
+    Options {
+        evaluators: flags.stages.eval_jobs.map(usize::from),
+        eval_timeout: Duration::from_secs(flags.stages.eval_timeout),
+        allow_ifd: flags.stages.allow_import_from_derivation,
+        build: BuildOptions {
+            max_jobs: flags.stages.max_jobs,
+            timeout: flags.stages.timeout,
+            max_silent_time: flags.stages.max_silent_time,
+            builders: flags.stages.builders.clone(),
+            rebuild: false,
+        },
+    }
+}
+
+/// Looks at every output, adds sizes, and hashes images; the hash of an image that an earlier run hashed at
+/// the same store path and size is kept, because store paths do not change.
+fn verify(nix: &Nix, jobs: &mut [JobRecord], earlier: &[Entry], cancel: &Cancel) -> Result<()> {
+    let mut fresh = Vec::new();
+    let mut images = BTreeMap::new();
+    for job in jobs.iter_mut().filter(|job| job.outcome.is_success()) {
+        let (Target::Artifact(artifact), Some(derivation)) = (job.job.target, &job.derivation) else { continue };
+        match results::inspect(&derivation.out, artifact) {
+            Ok(None) => {}
+            Ok(Some((path, size))) => {
+                let same = |e: &&Entry| e.store_path == derivation.out;
+                let known = earlier.iter().find(same).and_then(|e| e.image.clone()).filter(|i| i.size == size);
+                match known {
+                    Some(image) => drop(images.insert(path.clone(), image.sha256)),
+                    None => fresh.push(path.clone()),
+                }
+                let file = path.file_name().unwrap_or_default().to_owned();
+                job.image = Some(Image { file, size, sha256: String::new() });
+            }
+            Err(error) => job.outcome = Outcome::Failed(unfit(derivation, &error)),
+        }
+    }
+    images.extend(results::sha256(&fresh, cancel)?);
+    let paths: Vec<&str> = jobs.iter().filter(|j| j.outcome.is_success()).filter_map(out).collect();
+    let infos = nix.path_info(&paths, cancel)?;
+    let infos: BTreeMap<&str, &reply::PathInfo> = infos.iter().map(|info| (info.path.as_str(), info)).collect();
+    for job in jobs.iter_mut().filter(|job| job.outcome.is_success()) {
+        let info = out(job).and_then(|out| infos.get(out));
+        let (size, closure) = (info.map(|i| i.size), info.map(|i| i.closure_size));
+        (job.size, job.closure_size) = (size, closure);
+        if let (Some(image), Some(derivation)) = (&mut job.image, &job.derivation) {
+            image.sha256 = images.get(&derivation.out.join("iso").join(&image.file)).cloned().unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+fn out(job: &JobRecord) -> Option<&str> {
+    job.derivation.as_ref().map(|derivation| derivation.out.as_str())
+}
+
+fn unfit(derivation: &Derivation, error: &anyhow::Error) -> Failure {
+    Failure {
+        stage: Stage::Verify,
+        message: format!("{error:#}"),
+        position: None,
+        drv: Some(derivation.drv.clone()),
+        log_tail: vec![],
+        reproduce: Invocation::new(argv::build_again(derivation.drv.as_str())).display(),
+    }
+}
+
+fn entry(job: &JobRecord, source: &FleetRecord) -> Option<Entry> {
+    let (true, Target::Artifact(artifact)) = (job.outcome.is_success(), job.job.target) else { return None };
+    let derivation = job.derivation.as_ref()?;
+    let image = job.image.as_ref().map(|image| ImageFile {
+        path: format!("{}/{}/{}", job.job.host, artifact.as_str(), image.file).into(),
+        size: image.size,
+        sha256: image.sha256.clone(),
+    });
+    Some(Entry {
+        host: job.job.host.clone(),
+        artifact,
+        system: job.system.clone(),
+        store_path: derivation.out.clone(),
+        drv: derivation.drv.clone(),
+        size: job.size?,
+        closure_size: job.closure_size?,
+        image,
+        revision: source.revision.clone(),
+        dirty: source.dirty,
+    })
+}
+
+fn source(fleet: &Fleet, cancel: &Cancel) -> FleetRecord {
+    let (revision, dirty) = fleet::revision(&fleet.root, cancel);
+    FleetRecord { root: fleet.root.clone(), flake: fleet.flake_ref.clone(), revision, dirty }
+}
+
+fn record(fleet: FleetRecord, nix: &Nix, seconds: StageSeconds, jobs: Vec<JobRecord>) -> Record {
+    Record { version: VERSION, command: "build-all".into(), fleet, nix: nix.version.to_string(), seconds, jobs }
+}
+
+fn report(flags: &BuildAll, record: &Record) -> Result<()> {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    eprint!("\n{}", table::render(record, Paint { colour }));
+    if record.jobs.iter().any(|job| job.outcome.is_success()) {
+        eprintln!("results: {}", flags.out_link);
+    }
+    if let Some(file) = &flags.junit {
+        let xml = junit::render(std::slice::from_ref(record));
+        fs::write(file, xml).with_context(|| format!("cannot write the JUnit report to {file}"))?;
+    }
+    if flags.json {
+        println!("{}", serde_json::to_string_pretty(record)?);
+    }
+    Ok(())
+}
+
+/// Evaluates, then asks Nix what it would build and fetch; builds nothing.
+fn dry_run(
+    fleet: &Fleet,
+    jobs: &[crate::job::Job],
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<u8> {
+    let (derivations, failures) = produce::evaluate_only(fleet, jobs, options, progress, cancel)?;
+    progress.finish();
+    let drvs: Vec<&str> = derivations.values().map(|d| d.drv.as_str()).collect();
+    let answer = Invocation::new(argv::dry_run(&drvs)).capture(cancel)?;
+    anyhow::ensure!(
+        answer.end.is_success(),
+        "Nix cannot say what it would do ({}): {}",
+        answer.end,
+        answer.stderr.trim()
+    );
+    let would = reply::dry_run(&answer.stderr);
+    let width = jobs.iter().map(|job| job.id.to_string().len()).max().unwrap_or(0);
+    for (id, derivation) in &derivations {
+        let word = if would.build.iter().any(|drv| *drv == derivation.drv) {
+            "build"
+        } else if would.fetch.iter().any(|path| *path == derivation.out) {
+            "fetch"
+        } else {
+            "local"
+        };
+        println!("{:width$}  {word}  {}", id.to_string(), derivation.out);
+    }
+    for (id, failure) in &failures {
+        println!("{:width$}  fails  {}", id.to_string(), failure.message.lines().next().unwrap_or_default());
+    }
+    eprintln!("would build {} derivations and fetch {} paths", would.build.len(), would.fetch.len());
+    let failed: Vec<&JobId> = failures.keys().collect();
+    Ok(if cancel.is_set() {
+        INTERRUPTED
+    } else if failed.is_empty() {
+        DONE
+    } else {
+        FAILED
+    })
 }

@@ -1,5 +1,11 @@
 //! One file a verb; the only place where stages are put together.
 
+mod build_all;
+mod completions;
+mod list;
+mod produce;
+mod setup;
+
 use anyhow::Result;
 
 use crate::{flags::Verb, process::Cancel};
@@ -20,7 +26,3 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::Completions(flags) => completions::run(&flags),
     }
 }
-
-mod build_all;
-mod completions;
-mod list;

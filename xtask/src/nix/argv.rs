@@ -66,15 +66,12 @@ impl Source<'_> {
     }
 }
 
-/// Evaluates an attribute and applies a function to it.
+/// Evaluates an attribute and applies a function to it. Nix's evaluation cache does not serve `eval` of a
+/// value; switched off, parallel evaluators do not wait for its database.
 pub fn eval_apply(source: Source<'_>, attribute: &str, function: &str) -> Vec<String> {
-    let head = vec![
-        "eval".to_owned(),
-        "--json".to_owned(),
-        "--show-trace".to_owned(),
-        format!("{}#{attribute}", source.flake),
-    ];
-    nix(head.into_iter().chain(source.arguments()).chain(["--apply".to_owned(), function.to_owned()]))
+    let head = ["eval", "--json", "--show-trace", "--option", "eval-cache", "false"].map(str::to_owned).into_iter();
+    let installable = format!("{}#{attribute}", source.flake);
+    nix(head.chain([installable]).chain(source.arguments()).chain(["--apply".to_owned(), function.to_owned()]))
 }
 
 /// What a person runs to see the same evaluation error again.
@@ -192,11 +189,11 @@ mod tests {
         check(&invalid(&["/a", "/b"]), "nix-store --check-validity --print-invalid /a /b");
         check(
             &eval_apply(plain, "hydraJobs", "j: 1"),
-            "nix … eval --json --show-trace path:/f#hydraJobs --no-update-lock-file --option allow-import-from-derivation false --apply 'j: 1'",
+            "nix … eval --json --show-trace --option eval-cache false path:/f#hydraJobs --no-update-lock-file --option allow-import-from-derivation false --apply 'j: 1'",
         );
         check(
             &eval_apply(replaced, "hydraJobs", "j: 1"),
-            "nix … eval --json --show-trace path:/f#hydraJobs --override-input nixpkgs path:/n --no-write-lock-file --apply 'j: 1'",
+            "nix … eval --json --show-trace --option eval-cache false path:/f#hydraJobs --override-input nixpkgs path:/n --no-write-lock-file --apply 'j: 1'",
         );
         check(
             &eval_again(plain, "hydraJobs.a.iso"),

@@ -15,7 +15,7 @@ use crate::{
     process::{Cancel, Invocation, find_on_path},
 };
 
-pub use settings::Settings;
+pub use settings::{Builder, Settings};
 pub use version::Version;
 
 /// How long a question that needs no network and no building may take Nix: a broken daemon must not hang us.

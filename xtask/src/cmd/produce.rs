@@ -1,0 +1,290 @@
+//! Jobs in, their records out: evaluation and realisation side by side, for every verb that builds.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    eval::{self, Limits, Reply, Sources},
+    fleet::Fleet,
+    job::{Derivation, Failure, Job, JobId, Outcome},
+    nix::{
+        Builder, Nix, Settings,
+        argv::{BuildOptions, Source},
+    },
+    process::Cancel,
+    progress::{Event, Progress},
+    realise,
+    report::record::{JobRecord, StageSeconds},
+    schedule::{self, Width},
+};
+
+/// How the stages are run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Evaluator processes at once; as many as cores and free memory allow if `None`.
+    pub evaluators: Option<usize>,
+    /// Wall-clock time of one job's evaluation.
+    pub eval_timeout: Duration,
+    pub allow_ifd: bool,
+    pub build: BuildOptions,
+}
+
+/// Nix processes that realise at once. More than one, because a batch that waits for one long build must
+/// not keep later derivations waiting; few, because each also counts its own `--max-jobs`.
+const REALISERS: usize = 3;
+
+/// What is known of each job while the stages run.
+struct Board<'a> {
+    progress: &'a Progress,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    records: BTreeMap<JobId, JobRecord>,
+    outgrew: Vec<(Job, u64)>,
+    seconds: StageSeconds,
+}
+
+/// Evaluates the jobs that are not in `known` and realises all of them.
+pub fn produce(
+    nix: &Nix,
+    fleet: &Fleet,
+    jobs: &[Job],
+    known: &BTreeMap<JobId, Derivation>,
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<(Vec<JobRecord>, StageSeconds)> {
+    let board = Board::new(jobs, progress);
+    for (id, derivation) in known {
+        board.record(id, |record| record.derivation = Some(derivation.clone()));
+    }
+    let realisers = REALISERS.min(jobs.len()).max(1);
+    let mut build = options.build.clone();
+    build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(realisers)).ok());
+    let ready = known.iter().map(|(id, d)| (id.clone(), d.clone())).collect();
+    let unknown = jobs.iter().filter(|job| !known.contains_key(&job.id));
+    let realise = |batch: Vec<(JobId, Derivation)>| board.realise(nix, &batch, &build, cancel);
+    run_stages(fleet, unknown, options, &board, realisers, ready, &realise, cancel)?;
+    Ok(board.finish())
+}
+
+/// Evaluates the jobs and builds nothing.
+pub fn evaluate_only(
+    fleet: &Fleet,
+    jobs: &[Job],
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
+    let board = Board::new(jobs, progress);
+    run_stages(fleet, jobs.iter(), options, &board, 1, vec![], &|_| Ok(()), cancel)?;
+    let mut failures = BTreeMap::new();
+    let mut derivations = BTreeMap::new();
+    for record in board.finish().0 {
+        match (record.outcome, record.derivation) {
+            (Outcome::Failed(failure), _) => drop(failures.insert(record.job, failure)),
+            (_, Some(derivation)) => drop(derivations.insert(record.job, derivation)),
+            // Interrupted: neither a derivation nor a failure.
+            _ => {}
+        }
+    }
+    Ok((derivations, failures))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where everything that the stages need comes together")]
+fn run_stages<'j>(
+    fleet: &Fleet,
+    jobs: impl Iterator<Item = &'j Job>,
+    options: &Options,
+    board: &Board<'_>,
+    realisers: usize,
+    ready: Vec<(JobId, Derivation)>,
+    realise: &(dyn Fn(Vec<(JobId, Derivation)>) -> Result<()> + Sync),
+    cancel: &Cancel,
+) -> Result<()> {
+    let groups = by_host(jobs);
+    let budget = eval::memory_budget();
+    let evaluators = options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget, groups.len()));
+    let width = Width { evaluators: evaluators.min(groups.len()), realisers };
+    let sources = sources(fleet, options);
+    let limits = |share: usize| Limits { memory: budget / share.max(1) as u64, time: options.eval_timeout };
+    let evaluate = |groups: Vec<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
+        let jobs: Vec<Job> = groups.into_iter().flatten().collect();
+        let mut on_reply = |reply| board.take(reply).into_iter().for_each(hand_on);
+        eval::evaluate(sources, &jobs, limits(width.evaluators), cancel, &mut on_reply)
+    };
+    schedule::pipeline(width, ready, groups, evaluate, realise)?;
+    board.try_alone(sources, limits(1), realise, cancel)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Says who builds for the systems that are not this machine's own, before anybody waits for them.
+pub fn announce_builders(settings: &Settings, jobs: &[Job], progress: &Progress) {
+    let systems: std::collections::BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
+    for system in systems {
+        let text = match settings.builder_of(system) {
+            Builder::Native => continue,
+            Builder::Remote => format!("{system}: built by remote builders"),
+            Builder::Emulated => {
+                format!("{system}: builders run emulated here (binfmt), 8 to 15 times slower than native ones")
+            }
+            Builder::Nobody(why) => format!("warning: {why}"),
+        };
+        progress.tell(Event::Note(text));
+    }
+}
+
+/// The sources of a fleet as evaluators see them.
+pub fn sources<'a>(fleet: &'a Fleet, options: &Options) -> Sources<'a> {
+    let source = Source { flake: &fleet.flake_ref, overrides: &fleet.overrides, allow_ifd: options.allow_ifd };
+    Sources { source, root: &fleet.root }
+}
+
+fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<Vec<Job>> {
+    let mut groups: BTreeMap<_, Vec<Job>> = BTreeMap::new();
+    for job in jobs {
+        // Hosts of one system stay together: they share one nixpkgs in their evaluator.
+        groups.entry((job.system.clone(), job.id.host.clone())).or_default().push(job.clone());
+    }
+    groups.into_values().collect()
+}
+
+impl<'a> Board<'a> {
+    fn new(jobs: &[Job], progress: &'a Progress) -> Self {
+        let blank = |job: &Job| JobRecord {
+            job: job.id.clone(),
+            system: job.system.clone(),
+            outcome: Outcome::NotRun { reason: "interrupted".into() },
+            derivation: None,
+            evaluate_seconds: None,
+            build_seconds: None,
+            machine: None,
+            size: None,
+            closure_size: None,
+            image: None,
+        };
+        let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
+        let state = State { records, outgrew: vec![], seconds: StageSeconds::default() };
+        Self { progress, started: Instant::now(), state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, id: &JobId, change: impl FnOnce(&mut JobRecord)) {
+        if let Some(record) = self.lock().records.get_mut(id) {
+            change(record);
+        }
+    }
+
+    /// Takes what an evaluator says; what can be realised comes back.
+    fn take(&self, reply: Reply) -> Option<(JobId, Derivation)> {
+        match reply {
+            Reply::Began(id) => self.progress.tell(Event::Began(id, "evaluate")),
+            Reply::Done(id, derivation, took) => {
+                self.record(&id, |record| {
+                    record.derivation = Some(derivation.clone());
+                    record.evaluate_seconds = Some(took.as_secs_f64());
+                });
+                self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
+                self.progress.tell(Event::Done(id.clone(), "evaluated", took));
+                self.progress.tell(Event::Began(id.clone(), "build"));
+                return Some((id, derivation));
+            }
+            Reply::Failed(id, failure, took) => {
+                self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
+                self.record(&id, |record| record.evaluate_seconds = Some(took.as_secs_f64()));
+                self.end(&id, Outcome::Failed(failure), None, None);
+            }
+            Reply::Outgrew(job, bytes) => {
+                let text =
+                    format!("{}: outgrew its share of memory at {} MiB, will be tried alone", job.id, bytes >> 20);
+                self.progress.tell(Event::Note(text));
+                self.lock().outgrew.push((job, bytes));
+            }
+            Reply::Note(text) => self.progress.tell(Event::Note(text)),
+        }
+        None
+    }
+
+    fn end(&self, id: &JobId, outcome: Outcome, took: Option<f64>, machine: Option<String>) {
+        self.record(id, |record| {
+            record.outcome = outcome.clone();
+            record.build_seconds = took;
+            record.machine = machine;
+        });
+        self.progress.tell(Event::Ended(id.clone(), outcome));
+    }
+
+    fn realise(&self, nix: &Nix, batch: &[(JobId, Derivation)], options: &BuildOptions, cancel: &Cancel) -> Result<()> {
+        let began = Instant::now();
+        let shared = match batch.len() {
+            1 => String::new(),
+            n => format!(" (with {} more)", n - 1),
+        };
+        let mut on_activity = |activity: &realise::Activity| {
+            let standing = format!(
+                "builds {}/{}, downloads {}/{}{shared} {}",
+                activity.builds.0,
+                activity.builds.1,
+                activity.fetches.0,
+                activity.fetches.1,
+                activity.current.join(" ")
+            );
+            for (id, _) in batch {
+                self.progress.tell(Event::Standing(id.clone(), standing.clone()));
+            }
+        };
+        let mut on_note = |text| self.progress.tell(Event::Note(text));
+        for realised in realise::realise(nix, batch, options, cancel, &mut on_activity, &mut on_note)? {
+            let took = (!matches!(realised.outcome, Outcome::Present)).then(|| began.elapsed().as_secs_f64());
+            self.end(&realised.id, realised.outcome, took, realised.machine);
+        }
+        let mut state = self.lock();
+        let first = state.seconds.build;
+        state.seconds.build = first.max(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Gives jobs that outgrew their share the whole budget, one at a time, before they are called failed.
+    fn try_alone(
+        &self,
+        sources: Sources<'_>,
+        limits: Limits,
+        realise: &dyn Fn(Vec<(JobId, Derivation)>) -> Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let outgrew = std::mem::take(&mut self.lock().outgrew);
+        for (job, _) in outgrew {
+            let mut ready = Vec::new();
+            let mut on_reply = |reply| match reply {
+                Reply::Outgrew(job, bytes) => {
+                    let failure = eval::outgrown(sources, &job.id, bytes, limits.memory);
+                    self.end(&job.id, Outcome::Failed(failure), None, None);
+                }
+                reply => ready.extend(self.take(reply)),
+            };
+            eval::evaluate(sources, &[job], limits, cancel, &mut on_reply)?;
+            if !ready.is_empty() {
+                realise(ready)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> (Vec<JobRecord>, StageSeconds) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (state.records.into_values().collect(), state.seconds)
+    }
+}

@@ -1,0 +1,301 @@
+//! Derivations in, valid store paths out, with what Nix said on the way. Whether an output is there is asked
+//! of the store afterwards; exit codes are not believed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use anyhow::Result;
+
+use crate::{
+    job::{Derivation, Failure, JobId, Outcome, Stage},
+    nix::{
+        Nix,
+        argv::{self, BuildOptions},
+        event::{self, Counts, Event},
+    },
+    process::{Cancel, End, Invocation, Stream},
+};
+
+/// Lines of a failed builder's log that a report shows.
+const TAIL: usize = 30;
+
+/// What Nix does for a batch, for whoever watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Derivations built, of how many.
+    pub builds: (u64, u64),
+    /// Paths copied, of how many.
+    pub fetches: (u64, u64),
+    /// The names of what is being built or copied now.
+    pub current: Vec<String>,
+}
+
+/// What became of one job's derivation.
+#[derive(Clone, Debug)]
+pub struct Realised {
+    pub id: JobId,
+    pub outcome: Outcome,
+    /// The remote machine that built it, if one did.
+    pub machine: Option<String>,
+}
+
+/// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
+pub fn realise(
+    nix: &Nix,
+    batch: &[(JobId, Derivation)],
+    options: &BuildOptions,
+    cancel: &Cancel,
+    on_activity: &mut dyn FnMut(&Activity),
+    on_note: &mut dyn FnMut(String),
+) -> Result<Vec<Realised>> {
+    let outs: Vec<&str> = batch.iter().map(|(_, d)| d.out.as_str()).collect();
+    let missing: BTreeSet<String> = nix.invalid(&outs, cancel)?.into_iter().collect();
+    let wanted: BTreeSet<&str> = batch
+        .iter()
+        .filter(|(_, d)| options.rebuild || missing.contains(d.out.as_str()))
+        .map(|(_, d)| d.drv.as_str())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(batch.iter().map(|(id, _)| settled(id, Outcome::Present, None)).collect());
+    }
+    let drvs: Vec<&str> = wanted.iter().copied().collect();
+    let (end, watched) = watch(&drvs, options, cancel, on_activity, on_note)?;
+    // The question after an interrupt must still be answered, so it does not listen to it.
+    let still: BTreeSet<String> = nix.invalid(&outs, &Cancel::default())?.into_iter().collect();
+    let mut closures = Closures::default();
+    batch
+        .iter()
+        .map(|(id, derivation)| {
+            let drv = derivation.drv.as_str();
+            let failed =
+                still.contains(derivation.out.as_str()) || (options.rebuild && watched.errors.contains_key(drv));
+            let outcome = match (failed, wanted.contains(drv)) {
+                (false, false) => Outcome::Present,
+                (false, true) if watched.copied.contains(derivation.out.as_str()) => Outcome::Fetched,
+                (false, true) if watched.machines.contains_key(drv) => Outcome::Built,
+                // Another process built it meanwhile.
+                (false, true) => Outcome::Present,
+                (true, _) if end == End::Cancelled => Outcome::NotRun { reason: "interrupted".into() },
+                (true, _) => Outcome::Failed(watched.explain(end, drv, &mut closures, cancel)?),
+            };
+            Ok(settled(id, outcome, watched.machines.get(drv).cloned()))
+        })
+        .collect()
+}
+
+fn settled(id: &JobId, outcome: Outcome, machine: Option<String>) -> Realised {
+    Realised { id: id.clone(), outcome, machine: machine.filter(|m| !m.is_empty()) }
+}
+
+/// What was seen while Nix worked.
+#[derive(Default)]
+struct Watched {
+    /// Derivations whose builders were started, and where.
+    machines: BTreeMap<String, String>,
+    copied: BTreeSet<String>,
+    tails: HashMap<String, VecDeque<String>>,
+    /// Failing derivations and what Nix says of them.
+    errors: BTreeMap<String, String>,
+    /// Errors that name no derivation.
+    others: Vec<String>,
+    running: BTreeMap<u64, Running>,
+    counters: HashMap<u64, Counts>,
+    activity: Activity,
+}
+
+enum Running {
+    Build(String),
+    Copy(String),
+}
+
+fn watch(
+    drvs: &[&str],
+    options: &BuildOptions,
+    cancel: &Cancel,
+    on_activity: &mut dyn FnMut(&Activity),
+    on_note: &mut dyn FnMut(String),
+) -> Result<(End, Watched)> {
+    let mut watched = Watched::default();
+    let invocation = Invocation::new(argv::build(drvs, options));
+    let end = invocation.stream(cancel, &mut |stream, line| {
+        let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
+        if watched.take(event, on_note) {
+            on_activity(&watched.activity);
+        }
+    })?;
+    Ok((end, watched))
+}
+
+impl Watched {
+    /// Takes in one event; true if what a watcher sees has changed.
+    fn take(&mut self, event: Event, on_note: &mut dyn FnMut(String)) -> bool {
+        match event {
+            Event::BuildStarted { id, drv, machine } => {
+                self.machines.insert(drv.clone(), machine);
+                self.running.insert(id, Running::Build(drv));
+            }
+            Event::CopyStarted { id, path } => {
+                self.copied.insert(path.clone());
+                self.running.insert(id, Running::Copy(path));
+            }
+            Event::Stopped { id } => {
+                if self.running.remove(&id).is_none() {
+                    return false;
+                }
+            }
+            Event::LogLine { id, line } => {
+                if let Some(Running::Build(drv)) = self.running.get(&id) {
+                    let tail = self.tails.entry(drv.clone()).or_default();
+                    tail.push_back(line.chars().take(500).collect());
+                    if tail.len() > TAIL {
+                        tail.pop_front();
+                    }
+                }
+                return false;
+            }
+            Event::Counter { id, counts } => {
+                self.counters.insert(id, counts);
+                return false;
+            }
+            Event::Progress { id, done, expected } => match self.counters.get(&id) {
+                Some(Counts::Builds) => self.activity.builds = (done, expected),
+                Some(Counts::Copies) => self.activity.fetches = (done, expected),
+                None => return false,
+            },
+            Event::Error { text } => {
+                match event::blamed(&text) {
+                    Some(drv) => drop(self.errors.entry(drv).or_insert(text)),
+                    None => self.others.push(text),
+                }
+                return false;
+            }
+            Event::Note { text } => {
+                on_note(text);
+                return false;
+            }
+        }
+        self.activity.current = self.running.values().map(Running::name).collect();
+        true
+    }
+
+    /// Why `drv` has no output: the failing derivation among those it depends on, with its log's tail.
+    fn explain(&self, end: End, drv: &str, closures: &mut Closures, cancel: &Cancel) -> Result<Failure> {
+        let known = self.errors.get_key_value(drv);
+        let cause = match known {
+            Some(found) => Some(found),
+            None => {
+                let closure = closures.of(drv, cancel)?;
+                self.errors.iter().find(|(failing, _)| closure.contains(*failing))
+            }
+        };
+        let Some((failing, text)) = cause else {
+            let said = self.others.iter().find(|text| text.contains(drv)).or(self.others.last());
+            let message =
+                said.map_or_else(|| format!("`nix build` ended ({end}) without a word about it"), |t| message(t));
+            return Ok(failure(drv, message, vec![]));
+        };
+        let tail = match self.tails.get(failing) {
+            Some(tail) => tail.iter().cloned().collect(),
+            None => stored_log(failing, cancel),
+        };
+        Ok(failure(failing, message(text), tail))
+    }
+}
+
+fn failure(drv: &str, message: String, log_tail: Vec<String>) -> Failure {
+    let reproduce = Invocation::new(argv::build_again(drv)).display();
+    Failure { stage: Stage::Build, message, position: None, drv: Some(drv.into()), log_tail, reproduce }
+}
+
+impl Running {
+    fn name(&self) -> String {
+        let (Self::Build(path) | Self::Copy(path)) = self;
+        let base = path.rsplit('/').next().unwrap_or(path);
+        base.get(33..).unwrap_or(base).trim_end_matches(".drv").to_owned()
+    }
+}
+
+/// Closures of derivations, each asked for at most once.
+#[derive(Default)]
+struct Closures(HashMap<String, BTreeSet<String>>);
+
+impl Closures {
+    fn of(&mut self, drv: &str, cancel: &Cancel) -> Result<&BTreeSet<String>> {
+        if !self.0.contains_key(drv) {
+            let text = Invocation::new(argv::requisites(&[drv])).read(cancel)?;
+            self.0.insert(drv.to_owned(), text.lines().map(str::to_owned).collect());
+        }
+        Ok(&self.0[drv])
+    }
+}
+
+/// Nix's error without its prefix and without the log lines that we show ourselves, with advice where the
+/// cause is a common one.
+fn message(text: &str) -> String {
+    const ADVICE: [(&str, &str); 5] = [
+        ("No space left on device", "free space with `nix-collect-garbage`, then `cargo xtask doctor`"),
+        ("is required to build", "`cargo xtask doctor` says which systems are built here; `ci/setup` brings emulation"),
+        (
+            "required system or feature not available",
+            "`cargo xtask doctor` says which systems and features there are here",
+        ),
+        ("Exec format error", "binfmt_misc has no interpreter for this system; `ci/setup` registers one"),
+        ("daemon disconnected unexpectedly", "often a full disk: `cargo xtask doctor`"),
+    ];
+    let body = text.trim().trim_start_matches("error:").trim();
+    let until = ["last ", "Last ", "For full logs", "Output paths:"];
+    let lines = body.lines().map(|line| line.trim().trim_end_matches(';'));
+    let kept: Vec<&str> = lines.take_while(|line| !until.iter().any(|u| line.starts_with(u))).collect();
+    let mut message = kept.join("\n");
+    if let Some((_, advice)) = ADVICE.iter().find(|(sign, _)| text.contains(sign)) {
+        message.push_str("\n  try: ");
+        message.push_str(advice);
+    }
+    message
+}
+
+fn stored_log(drv: &str, cancel: &Cancel) -> Vec<String> {
+    let log = Invocation::new(argv::log(drv)).capture(cancel);
+    let text = log.ok().filter(|log| log.end.is_success()).map(|log| event::plain(&log.stdout)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].iter().map(|&line| line.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_lose_prefix_and_log_and_gain_advice() {
+        let rows = [
+            (
+                "error: builder for '/nix/store/x-a.drv' failed with exit code 3;\n       last 2 log lines:\n       > hi\n       For full logs, run",
+                "builder for '/nix/store/x-a.drv' failed with exit code 3",
+            ),
+            (
+                "error: Cannot build '/nix/store/x-a.drv'.\n       Reason: builder failed with exit code 1.\n       Output paths:\n         /nix/store/x-a",
+                "Cannot build '/nix/store/x-a.drv'.\nReason: builder failed with exit code 1.",
+            ),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(message(text), expected);
+        }
+        assert!(message("error: write: No space left on device").contains("try: free space"));
+    }
+
+    #[test]
+    fn a_log_keeps_its_tail_only() {
+        let mut watched = Watched::default();
+        watched.take(Event::BuildStarted { id: 1, drv: "/d.drv".into(), machine: String::new() }, &mut |_| ());
+        for n in 0..1000 {
+            watched.take(Event::LogLine { id: 1, line: n.to_string() }, &mut |_| ());
+        }
+        let tail = &watched.tails["/d.drv"];
+        assert_eq!((tail.len(), tail.back().map(String::as_str)), (TAIL, Some("999")));
+    }
+
+    #[test]
+    fn activities_are_named_as_people_know_them() {
+        let build = Running::Build("/nix/store/ll543dya45jydyims1x4d6cs2qak9rsv-linux-6.1.drv".into());
+        assert_eq!(build.name(), "linux-6.1");
+    }
+}

@@ -1,0 +1,93 @@
+//! The JSON record of a run: what `--json` prints and what `cargo xtask report` reads. docs/record.md
+//! documents it; a change of meaning raises [`VERSION`].
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{Derivation, JobId, Outcome, System};
+
+/// The version of the form. Readers ignore fields they do not know and refuse versions they do not know.
+pub const VERSION: u32 = 1;
+
+/// One run of a verb over a selection of jobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// The verb, such as `build-all`.
+    pub command: String,
+    pub fleet: FleetRecord,
+    /// Nix's version, such as `2.26`.
+    pub nix: String,
+    /// Wall-clock seconds of the stages; they overlap, so that their sum may exceed the total.
+    pub seconds: StageSeconds,
+    /// Sorted by job id.
+    pub jobs: Vec<JobRecord>,
+}
+
+/// Where the run's sources came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetRecord {
+    pub root: Utf8PathBuf,
+    /// The flake reference that Nix was given.
+    pub flake: String,
+    /// The checked-out commit, if the fleet lies in a git work tree.
+    pub revision: Option<String>,
+    /// True if tracked files differ from that commit.
+    pub dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// From the start to the last derivation.
+    pub evaluate: f64,
+    /// From the first derivation to the last output.
+    pub build: f64,
+    /// Looking at outputs, hashing images, writing the links.
+    pub verify: f64,
+    pub total: f64,
+}
+
+/// One job of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub job: JobId,
+    pub system: System,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivation: Option<Derivation>,
+    /// Wall-clock seconds of this job's evaluation; absent if none was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_seconds: Option<f64>,
+    /// Wall-clock seconds of the Nix process that realised it, perhaps with other jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_seconds: Option<f64>,
+    /// The remote machine that built it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Bytes of the output itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Bytes of the output and everything it refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closure_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+}
+
+/// An image file that a person writes to a medium.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The file's name inside the output's `iso` folder.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+    /// Hexadecimal SHA-256 of its content, read from disk.
+    pub sha256: String,
+}
+
+impl Record {
+    pub fn succeeded(&self) -> bool {
+        self.jobs.iter().all(|job| job.outcome.is_success())
+    }
+}
