@@ -4,6 +4,7 @@
 mod cmd;
 mod compare;
 mod diagnostic;
+mod doctor;
 mod durations;
 mod eval;
 mod flags;
@@ -19,6 +20,7 @@ mod report;
 mod results;
 mod schedule;
 mod shard;
+mod vmtest;
 
 use std::{io, process::ExitCode};
 

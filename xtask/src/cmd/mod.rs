@@ -2,6 +2,7 @@
 
 mod build_all;
 mod completions;
+mod doctor;
 mod list;
 mod produce;
 mod setup;
@@ -24,5 +25,6 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::BuildAll(flags) => build_all::run(&flags, &cancel),
         Verb::List(flags) => list::run(&flags),
         Verb::Completions(flags) => completions::run(&flags),
+        Verb::Doctor(flags) => doctor::run(&flags, &cancel),
     }
 }

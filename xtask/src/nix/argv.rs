@@ -8,7 +8,7 @@ pub const MOST_PATHS: usize = 4000;
 
 /// What every `nix` command starts with: flakes may not be enabled in nix.conf, a fleet's `nixConfig` is
 /// never accepted on the user's behalf, and nothing is asked on a terminal.
-const NIX: [&str; 4] = ["nix", "--extra-experimental-features", "nix-command flakes", "--no-accept-flake-config"];
+pub const NIX: [&str; 4] = ["nix", "--extra-experimental-features", "nix-command flakes", "--no-accept-flake-config"];
 
 fn nix(rest: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
     NIX.into_iter().map(Into::into).chain(rest.into_iter().map(Into::into)).collect()

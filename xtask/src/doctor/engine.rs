@@ -1,0 +1,215 @@
+//! Nix in, findings about it out: version, flakes, trust, features, who builds which system, remote builders.
+
+use std::{sync::mpsc::Receiver, time::Duration};
+
+use rayon::prelude::*;
+
+use super::{Finding, Needs, emulation};
+use crate::{
+    nix::{Nix, Settings, Version, argv},
+    process::{Cancel, End, Invocation},
+    vmtest::kvm::Kvm,
+};
+
+/// How long a remote builder may take to answer; ssh gives up before, so that its own words are shown.
+const BUILDER_DEADLINE: Duration = Duration::from_secs(12);
+
+pub fn examine(needs: &Needs, kvm: &Receiver<Kvm>, cancel: &Cancel) -> Vec<Finding> {
+    let nix = match Nix::find(cancel) {
+        Ok(nix) => nix,
+        Err(error) => {
+            let text = error.to_string();
+            let found = text.split("\n  try: ").next().unwrap_or(&text);
+            let advice = "`ci/setup` installs it on Debian and Ubuntu; elsewhere see https://nixos.org/download";
+            return vec![Finding::missing("nix", found, advice)];
+        }
+    };
+    let mut findings = vec![Finding::ok("nix", format!("Nix {}", nix.version))];
+    let settings = match nix.settings(cancel) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let advice = "run `nix config show` and mend what it complains about, usually /etc/nix/nix.conf";
+            findings.push(Finding::missing("nix-configuration", format!("{error:#}"), advice));
+            return findings;
+        }
+    };
+    findings.push(flakes(&settings));
+    findings.push(trust(nix.version, cancel));
+    findings.extend(systems(needs, &settings, cancel));
+    findings.extend(builders(nix.version, &settings, cancel));
+    findings.extend(features(&settings, kvm.recv().ok().as_ref()));
+    findings
+}
+
+fn flakes(settings: &Settings) -> Finding {
+    let lacking: Vec<&str> = ["nix-command", "flakes"]
+        .into_iter()
+        .filter(|&wanted| !settings.words("experimental-features").any(|word| word == wanted))
+        .collect();
+    match lacking.is_empty() {
+        true => Finding::ok("flakes", "nix-command and flakes are enabled"),
+        false => Finding::warn(
+            "flakes",
+            format!("not enabled: {}; cargo xtask enables them for itself", lacking.join(", ")),
+            "for your own `nix` commands put `experimental-features = nix-command flakes` into /etc/nix/nix.conf",
+        ),
+    }
+}
+
+/// `nix store info`, which was `nix store ping` before 2.19, says whether the daemon trusts us.
+fn trust(version: Version, cancel: &Cancel) -> Finding {
+    let said = Invocation::new(store_info(version, None)).timeout(BUILDER_DEADLINE).capture(cancel);
+    let text = said.map(|said| format!("{}\n{}\n{}", said.stdout, said.stderr, said.end)).unwrap_or_default();
+    if text.lines().any(|line| line.trim() == "Trusted: 1") {
+        return Finding::ok("trusted-user", "the store takes our options (--builders, system-features)");
+    }
+    if text.lines().any(|line| line.trim() == "Trusted: 0") {
+        return Finding::warn(
+            "trusted-user",
+            "the Nix daemon does not trust this user, so it ignores --builders and system-features",
+            "nothing, if the machine's own nix.conf is right; or add the user to `trusted-users`, which makes it \
+             equal to root",
+        );
+    }
+    if text.contains("Store URL") {
+        return Finding::warn("trusted-user", "this Nix does not say whether it trusts us", "update Nix to see");
+    }
+    let said = text.lines().find(|line| line.contains("error")).unwrap_or("no answer in time").trim();
+    let advice = "is the daemon running (`systemctl status nix-daemon`)? a full disk stops it too";
+    Finding::missing("store", format!("the Nix store does not answer: {said}"), advice)
+}
+
+fn systems(needs: &Needs, settings: &Settings, cancel: &Cancel) -> Vec<Finding> {
+    let mut systems = needs.systems.clone();
+    systems.extend(settings.words("extra-platforms").map(str::to_owned));
+    systems.insert(settings.get("system").to_owned());
+    let known = |system: &&String| needs.systems.contains(*system) || emulation::can_try(system);
+    let systems: Vec<&String> = systems.iter().filter(known).collect();
+    let needed = |system: &str| needs.systems.contains(system);
+    systems.par_iter().map(|system| emulation::examine(system, needed(system), settings, cancel)).collect()
+}
+
+fn builders(version: Version, settings: &Settings, cancel: &Cancel) -> Vec<Finding> {
+    settings.builders().par_iter().map(|line| builder(version, line, cancel)).collect()
+}
+
+/// Asks one remote builder for a sign of life. `line` is as in machines(5).
+fn builder(version: Version, line: &str, cancel: &Cancel) -> Finding {
+    let mut fields = line.split_whitespace();
+    let uri = fields.next().unwrap_or_default();
+    let check = format!("builder {uri}");
+    let key = fields.nth(1).filter(|&key| key != "-");
+    let invocation = Invocation::new(store_info(version, Some(&store_uri(uri, key))));
+    // Nix sets neither: without them ssh may wait for a password or for minutes.
+    let options = format!("{} -o BatchMode=yes -o ConnectTimeout=8", std::env::var("NIX_SSHOPTS").unwrap_or_default());
+    let said = invocation.env("NIX_SSHOPTS", options.trim()).timeout(BUILDER_DEADLINE).capture(cancel);
+    let advice = "check `ssh` to it as the user who runs Nix builds (root where there is a daemon), its host key, \
+                  and that Nix is on its PATH; or take it out of `builders`";
+    match said {
+        Ok(said) if said.end.is_success() => {
+            Finding::ok(check, format!("answers in {:.1} s", said.elapsed.as_secs_f64()))
+        }
+        Ok(said) if said.end == End::TimedOut => {
+            Finding::warn(check, format!("no answer in {} s", BUILDER_DEADLINE.as_secs()), advice)
+        }
+        Ok(said) => {
+            let lines: Vec<&str> = said.stderr.lines().map(str::trim).filter(|l| !l.starts_with("Store URL")).collect();
+            Finding::warn(check, format!("does not answer: {}", lines.join("; ")), advice)
+        }
+        Err(error) => Finding::warn(check, format!("{error:#}"), advice),
+    }
+}
+
+/// machines(5): a bare host name means ssh, and the key is a parameter of the store.
+fn store_uri(uri: &str, key: Option<&str>) -> String {
+    let full = if uri.contains("://") { uri.to_owned() } else { format!("ssh://{uri}") };
+    match key {
+        Some(key) => format!("{full}{}ssh-key={key}", if full.contains('?') { '&' } else { '?' }),
+        None => full,
+    }
+}
+
+fn store_info(version: Version, store: Option<&str>) -> Vec<String> {
+    let verb = if version >= (Version { major: 2, minor: 19 }) { "info" } else { "ping" };
+    let mut argv: Vec<String> = argv::NIX.into_iter().chain(["store", verb]).map(str::to_owned).collect();
+    argv.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store.to_owned()]));
+    argv
+}
+
+/// What Nix believes of itself, held against what is true.
+fn features(settings: &Settings, kvm: Option<&Kvm>) -> Vec<Finding> {
+    let has = |feature: &str| settings.words("system-features").any(|word| word == feature);
+    let list = settings.get("system-features");
+    let mut findings = vec![match has("nixos-test") {
+        true => Finding::ok("system-features", list),
+        false => Finding::warn(
+            "system-features",
+            format!("{list}: without nixos-test"),
+            "put `extra-system-features = nixos-test` into /etc/nix/nix.conf, or NixOS VM tests are not built here",
+        ),
+    }];
+    findings.extend(match (has("kvm"), kvm) {
+        (true, Some(kvm)) if !kvm.works() => Some(Finding::warn(
+            "nix-kvm",
+            "Nix believes in the feature kvm, which does not work here: VM tests would hang until their time limit",
+            format!(
+                "put `system-features = {}` into /etc/nix/nix.conf; `cargo xtask test-vm` already keeps Nix from it",
+                without_kvm(list)
+            ),
+        )),
+        (false, Some(Kvm::Works)) => Some(Finding::warn(
+            "nix-kvm",
+            "KVM works, but Nix does not offer the feature kvm to builds",
+            "put `extra-system-features = kvm` into /etc/nix/nix.conf, so that VM tests run at full speed",
+        )),
+        _ => None,
+    });
+    findings
+}
+
+fn without_kvm(features: &str) -> String {
+    features.split_whitespace().filter(|&word| word != "kvm").collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn what_nix_believes_is_held_against_the_probe() {
+        let broken = Kvm::Broken { how: "it hung".into() };
+        let rows = [
+            ("kvm nixos-test", Some(&broken), Some("system-features = nixos-test`")),
+            ("kvm nixos-test", Some(&Kvm::Works), None),
+            ("nixos-test", Some(&Kvm::Works), Some("extra-system-features = kvm")),
+            ("nixos-test", Some(&Kvm::Absent), None),
+            ("kvm nixos-test", None, None),
+        ];
+        for (list, kvm, expected) in rows {
+            let settings = Settings::parse(&format!("system = x\nsystem-features = {list}\n")).unwrap();
+            let advice = features(&settings, kvm).into_iter().find(|f| f.check == "nix-kvm").and_then(|f| f.advice);
+            assert_eq!(advice.is_some(), expected.is_some(), "{list} {kvm:?}");
+            assert!(advice.unwrap_or_default().contains(expected.unwrap_or_default()), "{list} {kvm:?}");
+        }
+    }
+
+    #[test]
+    fn builders_are_asked_as_nix_would() {
+        let rows = [
+            (("arm", None), "ssh://arm"),
+            (("ssh-ng://b@arm", Some("/k")), "ssh-ng://b@arm?ssh-key=/k"),
+            (("ssh://arm?compress=true", Some("/k")), "ssh://arm?compress=true&ssh-key=/k"),
+        ];
+        for ((uri, key), expected) in rows {
+            assert_eq!(store_uri(uri, key), expected);
+        }
+    }
+
+    #[test]
+    fn flakes_that_are_off_are_a_warning_only() {
+        let settings = Settings::parse("system = x\nexperimental-features = nix-command\n").unwrap();
+        let finding = flakes(&settings);
+        assert_eq!((finding.state, finding.found.contains("flakes")), (State::Warn, true));
+    }
+}
