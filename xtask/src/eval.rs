@@ -181,7 +181,9 @@ fn explain(sources: Sources<'_>, id: &JobId, attempt: &Attempt, cancel: &Cancel)
         (end, false) => format!("the evaluator ended: {end}\n{said}"),
     };
     let message = advise(message);
-    let position = position(&attempt.errors, &source_prefixes(sources, cancel), sources.root);
+    let has_places = attempt.errors.contains("at /") || attempt.errors.contains("at «");
+    let prefixes = if has_places { source_prefixes(sources, cancel) } else { vec![] };
+    let position = position(&attempt.errors, &prefixes, sources.root);
     Failure { stage: Stage::Evaluate, message, position, drv: None, log_tail: vec![], reproduce: again(sources, id) }
 }
 

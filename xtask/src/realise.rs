@@ -242,6 +242,11 @@ fn message(text: &str) -> String {
         ("daemon disconnected unexpectedly", "often a full disk: `cargo xtask doctor`"),
     ];
     let body = text.trim().trim_start_matches("error:").trim();
+    // From Nix 2.31 on the first line only repeats the derivation, which we name anyway.
+    let body = body
+        .split_once("Reason:")
+        .filter(|_| body.starts_with("Cannot build"))
+        .map_or(body, |(_, reason)| reason.trim());
     let until = ["last ", "Last ", "For full logs", "Output paths:"];
     let lines = body.lines().map(|line| line.trim().trim_end_matches(';'));
     let kept: Vec<&str> = lines.take_while(|line| !until.iter().any(|u| line.starts_with(u))).collect();
@@ -273,7 +278,7 @@ mod tests {
             ),
             (
                 "error: Cannot build '/nix/store/x-a.drv'.\n       Reason: builder failed with exit code 1.\n       Output paths:\n         /nix/store/x-a",
-                "Cannot build '/nix/store/x-a.drv'.\nReason: builder failed with exit code 1.",
+                "builder failed with exit code 1.",
             ),
         ];
         for (text, expected) in rows {

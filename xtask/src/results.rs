@@ -96,7 +96,7 @@ impl Results {
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot look at {dir}")),
+            Err(error) => return Err(usage(format!("results cannot be written to {dir}: {error}\n  {try_other}"))),
         }
         let parent = results.parent();
         if let Err(error) = rustix::fs::access(parent.as_std_path(), rustix::fs::Access::WRITE_OK) {

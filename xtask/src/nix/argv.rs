@@ -110,7 +110,9 @@ pub struct BuildOptions {
 
 impl BuildOptions {
     fn arguments(&self) -> Vec<String> {
-        let mut argv = Vec::new();
+        // Several Nix processes build at once and may want the same derivation: the one that waits looks
+        // every second, not every five, whether the other is done.
+        let mut argv: Vec<String> = ["--option", "build-poll-interval", "1"].map(str::to_owned).to_vec();
         let numbers = [
             ("--max-jobs", self.max_jobs.map(u64::from)),
             ("--timeout", self.timeout),
@@ -202,7 +204,7 @@ mod tests {
         check(&flake_metadata(plain), "nix … flake metadata --json --no-update-lock-file path:/f");
         check(
             &build(&["/a.drv"], &options),
-            "nix … build --no-link --keep-going --log-format internal-json --max-jobs 2 --timeout 60 '/a.drv^*'",
+            "nix … build --no-link --keep-going --log-format internal-json --option build-poll-interval 1 --max-jobs 2 --timeout 60 '/a.drv^*'",
         );
         check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
         check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");

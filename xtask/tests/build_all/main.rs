@@ -1,0 +1,117 @@
+//! `cargo xtask build-all` as a person runs it, with the real Nix, on fleets that are as good or as broken
+//! as each test needs.
+
+mod bad_input;
+mod interrupt;
+mod synthetic;
+
+use serde_json::Value;
+use synthetic::Fleet;
+
+#[test]
+fn a_fleet_is_built_once_and_then_there() {
+    let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\""), ("b", "build \"b\" \"echo b > $out\"")]);
+    let first = fleet.xtask(&["build-all", "--json", "--junit", "junit.xml"]).expect(0, &["2 jobs: 2 built"]);
+    let record: Value = serde_json::from_str(&first.stdout).unwrap();
+    assert_eq!(record["version"], 1);
+    assert_eq!(record["jobs"][0]["job"], "a.system");
+    assert_eq!(record["jobs"][0]["outcome"]["status"], "built");
+    let out = record["jobs"][1]["derivation"]["out"].as_str().unwrap().to_owned();
+    assert_eq!(std::fs::read_to_string(fleet.path("result/b/system")).unwrap(), "b\n");
+    assert_eq!(fleet.path("result/b/system").read_link_utf8().unwrap(), out);
+    assert!(std::fs::read_to_string(fleet.path("junit.xml")).unwrap().contains("tests=\"2\" failures=\"0\""));
+    let before = fleet.results();
+    fleet.xtask(&["build-all"]).expect(0, &["2 jobs: 2 present"]);
+    assert_eq!(fleet.results(), before);
+}
+
+#[test]
+fn results_are_kept_from_the_garbage_collector() {
+    let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\"")]);
+    fleet.xtask(&["build-all"]).expect(0, &[]);
+    let out = fleet.path("result/a/system").read_link_utf8().unwrap();
+    let roots = std::process::Command::new("nix-store").args(["--query", "--roots", out.as_str()]).output().unwrap();
+    let roots = String::from_utf8(roots.stdout).unwrap();
+    assert!(roots.contains(fleet.path("result/.roots").as_str()), "{roots}");
+}
+
+#[test]
+fn hosts_that_were_not_asked_for_keep_their_results() {
+    let rows = [("a", "build \"a\" \"echo a > $out\""), ("b", "build \"b\" \"echo b > $out\"")];
+    let fleet = Fleet::new(&rows);
+    fleet.xtask(&["build-all"]).expect(0, &[]);
+    fleet.write(&[("a", "build \"a\" \"echo new > $out\""), rows[1]]);
+    fleet.xtask(&["build-all", "a"]).expect(0, &["1 jobs: 1 built"]);
+    assert_eq!(std::fs::read_to_string(fleet.path("result/a/system")).unwrap(), "new\n");
+    assert_eq!(std::fs::read_to_string(fleet.path("result/b/system")).unwrap(), "b\n");
+}
+
+#[test]
+fn a_dry_run_tells_what_is_there_from_what_is_to_be_built() {
+    let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\""), ("b", "build \"b\" \"echo b > $out\"")]);
+    fleet.xtask(&["build-all", "a"]).expect(0, &[]);
+    let dry = fleet.xtask(&["build-all", "--dry-run"]).expect(0, &["would build 1 derivations"]);
+    let words: Vec<_> = dry.stdout.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(words, ["local", "build"]);
+    assert!(!fleet.path("result/b").exists());
+}
+
+#[test]
+fn one_broken_host_costs_only_itself() {
+    let fleet = Fleet::new(&[
+        ("a", "build \"a\" \"echo a > $out\""),
+        ("b", "throw \"b is broken\""),
+        ("c", "build \"c\" \"read x < ${shared}; echo > $out\""),
+        ("d", "build \"d\" \"read y < ${shared}; echo > $out\""),
+        ("e", "build \"e\" \"echo e > $out\""),
+    ]);
+    let ran = fleet.xtask(&["build-all"]).expect(1, &["5 jobs: 3 failed, 2 built", "at flake.nix:", "b is broken"]);
+    assert!(ran.stderr.contains("FAILED to build: c.system, d.system"), "a shared cause is told once: {}", ran.stderr);
+    assert_eq!(ran.stderr.matches("| a last word").count(), 1);
+    assert!(ran.stderr.find("b.system  ").unwrap() < ran.stderr.find("\na.system  ").unwrap(), "failures come first");
+    assert!(fleet.path("result/e/system").exists());
+    assert!(!fleet.path("result/c").exists());
+}
+
+#[test]
+fn a_failure_leaves_the_hosts_last_result() {
+    let fleet = Fleet::new(&[("a", "build \"a\" \"echo old > $out\"")]);
+    fleet.xtask(&["build-all"]).expect(0, &[]);
+    fleet.write(&[("a", "build \"a\" \"exit 1\"")]);
+    fleet.xtask(&["build-all"]).expect(1, &["exit code 1"]);
+    assert_eq!(std::fs::read_to_string(fleet.path("result/a/system")).unwrap(), "old\n");
+}
+
+#[test]
+fn two_runs_at_once_do_not_disturb_each_other() {
+    let slow = "build \"a\" \"i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo a > $out\"";
+    let fleet = Fleet::new(&[("a", slow), ("b", "build \"b\" \"echo b > $out\"")]);
+    let mut other = fleet.start(&["build-all"]);
+    fleet.xtask(&["build-all"]).expect(0, &[]);
+    assert!(other.wait().unwrap().success());
+    assert_eq!(std::fs::read_to_string(fleet.path("result/a/system")).unwrap(), "a\n");
+    assert!(!fleet.path(".result.new").exists());
+}
+
+#[test]
+fn a_dirty_tree_is_said_to_be_one() {
+    let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\"")]);
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+        let status =
+            std::process::Command::new("git").args(identity).args(args).current_dir(&fleet.root).status().unwrap();
+        assert!(status.success());
+    };
+    git(&["init", "-q"]);
+    fleet.xtask(&["build-all"]).expect(2, &["Git does not track", "--intent-to-add"]);
+    git(&["add", "flake.nix", "hosts"]);
+    git(&["commit", "-qm", "fleet"]);
+    let record = |ran: synthetic::Ran| serde_json::from_str::<Value>(&ran.stdout).unwrap()["fleet"].clone();
+    let clean = record(fleet.xtask(&["build-all", "--json"]).expect(0, &[]));
+    assert_eq!((clean["dirty"].as_bool(), clean["revision"].as_str().unwrap().len()), (Some(false), 40));
+    fleet.write(&[("a", "build \"a\" \"echo dirty > $out\"")]);
+    let dirty = record(fleet.xtask(&["build-all", "--json"]).expect(0, &[]));
+    assert_eq!(dirty["dirty"], true);
+    let manifest = std::fs::read_to_string(fleet.path("result/manifest.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&manifest).unwrap()["results"][0]["dirty"], true);
+}
