@@ -100,4 +100,6 @@ fn lines(text: &str, problem: &Problem) -> std::ops::Range<usize> {
 }
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
 mod tests;

@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 use toml_parser::{
     Source,
     lexer::{Token, TokenKind},
@@ -36,9 +39,7 @@ pub fn parse(text: &str) -> Parsed<'_> {
         let tokens = Source::new(text).lex().into_vec();
         newer_inline_tables(&tokens, &mut problems);
         newer_escapes(text, &tokens, &mut problems);
-        for (_, value) in table.get_ref() {
-            dates(value.get_ref(), &value.span(), &mut problems);
-        }
+        unreadable_table(table.get_ref(), &mut problems);
     }
     Parsed { table: table.into_inner(), problems }
 }
@@ -104,14 +105,33 @@ fn newer_escapes(text: &str, tokens: &[Token], problems: &mut Vec<Problem>) {
     }
 }
 
-fn dates(value: &DeValue, span: &Range<usize>, problems: &mut Vec<Problem>) {
-    match value {
+/// Values that are TOML and that Nix has no value for.
+fn unreadable_table(table: &DeTable, problems: &mut Vec<Problem>) {
+    for (key, value) in table {
+        nul(key.get_ref(), key.span(), problems);
+        unreadable(value, problems);
+    }
+}
+
+fn unreadable(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) {
+    match value.get_ref() {
         DeValue::Datetime(_) => problems.push(
-            Problem::new(span.clone(), "a date or time, which Nix cannot read").help("write it as a string, in quotes"),
+            Problem::new(value.span(), "a date or time, which Nix cannot read").help("write it as a string, in quotes"),
         ),
-        DeValue::Array(items) => items.iter().for_each(|item| dates(item.get_ref(), &item.span(), problems)),
-        DeValue::Table(table) => table.iter().for_each(|(_, item)| dates(item.get_ref(), &item.span(), problems)),
-        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {}
+        DeValue::String(text) => nul(text, value.span(), problems),
+        // The parser leaves it to its caller to find out whether digits make a number.
+        DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => problems.push(
+            Problem::new(value.span(), "no integer of 64 bits").help("write it as a string if it is a name, in quotes"),
+        ),
+        DeValue::Array(items) => items.iter().for_each(|item| unreadable(item, problems)),
+        DeValue::Table(table) => unreadable_table(table, problems),
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {}
+    }
+}
+
+fn nul(text: &str, span: Range<usize>, problems: &mut Vec<Problem>) {
+    if text.contains('\0') {
+        problems.push(Problem::new(span, "a NUL character, which Nix strings cannot hold").help("remove \\u0000"));
     }
 }
 
