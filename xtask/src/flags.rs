@@ -24,6 +24,7 @@ pub enum Verb {
     List(List),
     Completions(Completions),
     Doctor(Doctor),
+    Ci(Ci),
 }
 
 /// Which fleet a verb reads.
@@ -231,4 +232,19 @@ pub struct Doctor {
     /// Print JSON: an object with `version`, `ready` and `findings`
     #[arg(long)]
     pub json: bool,
+}
+
+/// Run what the repository's continuous integration runs: format, lints, tests, the embedded fleet
+///
+/// Every check runs, also after one has failed. A check whose program is not installed says so and counts
+/// as not run.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask ci --setup     everything, from a bare machine
+  cargo xtask ci             the same where everything is installed")]
+pub struct Ci {
+    /// Run ci/setup first, which installs what this machine lacks
+    #[arg(long)]
+    pub setup: bool,
 }

@@ -1,6 +1,7 @@
 //! One file a verb; the only place where stages are put together.
 
 mod build_all;
+mod ci;
 mod completions;
 mod doctor;
 mod list;
@@ -23,6 +24,7 @@ pub fn run(verb: Verb) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     match verb {
         Verb::BuildAll(flags) => build_all::run(&flags, &cancel),
+        Verb::Ci(flags) => ci::run(&flags, &cancel),
         Verb::List(flags) => list::run(&flags),
         Verb::Completions(flags) => completions::run(&flags),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),

@@ -1,0 +1,104 @@
+//! The repository in, a verdict of every check out: format, lints, tests, and the embedded fleet built and
+//! booted.
+#![expect(clippy::print_stderr, reason = "a verb prints its report")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use camino::Utf8Path;
+
+use crate::{
+    cmd::{DONE, FAILED, INTERRUPTED, setup},
+    diagnostic::usage,
+    flags::Ci,
+    fleet,
+    process::{Cancel, End, Invocation, on_path},
+};
+
+/// One check: a command that must succeed within its time.
+struct Check {
+    name: &'static str,
+    argv: Vec<String>,
+    limit: Duration,
+}
+
+/// What became of a check.
+enum Verdict {
+    Passed,
+    Failed(End),
+    /// The program is not installed: neither passed nor failed, and said so.
+    NotRun(String),
+}
+
+pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
+    let root =
+        fleet::workspace().ok_or_else(|| usage("the checks are those of the repository; run this inside a clone"))?;
+    if flags.setup {
+        setup::install(cancel)?;
+    } else {
+        setup::require(cancel)?;
+    }
+    let mut verdicts = Vec::new();
+    for check in checks()? {
+        if cancel.is_set() {
+            break;
+        }
+        eprintln!("\n=== {}: {}", check.name, Invocation::new(check.argv.clone()).display());
+        let started = Instant::now();
+        let verdict = check.run(&root, cancel)?;
+        verdicts.push((check.name, verdict, started.elapsed()));
+    }
+    eprintln!();
+    for (name, verdict, took) in &verdicts {
+        let words = match verdict {
+            Verdict::Passed => "passed".to_owned(),
+            Verdict::Failed(end) => format!("FAILED ({end})"),
+            Verdict::NotRun(why) => format!("not run: {why}"),
+        };
+        eprintln!("{name:12} {:6.1} s  {words}", took.as_secs_f64());
+    }
+    let count = |wanted: fn(&Verdict) -> bool| verdicts.iter().filter(|(_, verdict, _)| wanted(verdict)).count();
+    let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
+    let (passed, skipped) = (count(|v| matches!(v, Verdict::Passed)), count(|v| matches!(v, Verdict::NotRun(_))));
+    eprintln!("checks: {passed} passed, {failed} failed, {skipped} skipped");
+    Ok(match (cancel.is_set(), failed) {
+        (true, _) => INTERRUPTED,
+        (false, 0) => DONE,
+        (false, _) => FAILED,
+    })
+}
+
+/// All checks, the quick ones first.
+fn checks() -> Result<Vec<Check>> {
+    let own = std::env::current_exe().context("cannot tell the path of this program")?;
+    let own = own.to_str().context("the path of this program is not UTF-8")?;
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let check = |name, argv: &[&str], limit| Check { name, argv: argv.iter().map(|&a| a.to_owned()).collect(), limit };
+    Ok(vec![
+        check("format", &["cargo", "fmt", "--all", "--check"], minutes(2)),
+        check("shell", &["shellcheck", "ci/setup", ".ci/run"], minutes(2)),
+        check(
+            "lints",
+            &["cargo", "clippy", "--quiet", "--all-targets", "--locked", "--", "--deny", "warnings"],
+            minutes(10),
+        ),
+        check("tests", &["cargo", "test", "--locked"], minutes(20)),
+        check(
+            "demo-build",
+            &[own, "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],
+            minutes(20),
+        ),
+        check("demo-boot", &[own, "test-vm", "--fleet", "demo", "--all"], minutes(20)),
+    ])
+}
+
+impl Check {
+    fn run(&self, root: &Utf8Path, cancel: &Cancel) -> Result<Verdict> {
+        if !self.argv[0].contains('/') && !on_path(&self.argv[0]) {
+            return Ok(Verdict::NotRun(format!("`{}` is not installed", self.argv[0])));
+        }
+        let invocation = Invocation::new(self.argv.clone()).dir(root).timeout(self.limit);
+        let end = invocation.stream(cancel, &mut |_, line| eprintln!("{line}"))?;
+        Ok(if end.is_success() { Verdict::Passed } else { Verdict::Failed(end) })
+    }
+}
