@@ -1,0 +1,24 @@
+# What is to be started in; the boot loaders' configuration files out, in the two syntaxes they need.
+{ toolbox }:
+{ title, kernel, initrd, params }:
+{
+  # Debian's monolithic GRUB looks for /.disk/info to find its medium and reads /boot/grub/grub.cfg there.
+  grub = ''
+    set timeout=1
+    serial --unit=0 --speed=115200
+    terminal_output console
+    menuentry "${title}" {
+      linux ${kernel} ${params}
+      initrd ${initrd}
+    }
+  '';
+  syslinux = ''
+    SERIAL 0 115200
+    DEFAULT drydock
+    LABEL drydock
+      LINUX ${kernel}
+      INITRD ${initrd}
+      APPEND ${params}
+  '';
+  efi = "${toolbox.debian.${toolbox.platform.grub.package}}";
+}

@@ -1,0 +1,32 @@
+# A static busybox in; `run { name; script; … }` out, a derivation whose script has busybox's programs on its PATH.
+{ system, busybox }:
+let
+  # The builder is called through a path that ends in /busybox, because busybox looks at its own name.
+  applets = derivation {
+    name = "busybox-applets";
+    inherit system;
+    builder = "${busybox}/busybox";
+    args = [ "sh" "-euc" "$bb mkdir -p $out/bin; $bb --install -s $out/bin" ];
+    bb = "${busybox}/busybox";
+  };
+  run = { name, script, ... }@arguments: derivation ({
+    inherit system;
+    builder = "${busybox}/busybox";
+    args = [ "sh" "-euc" script ];
+    PATH = "${applets}/bin";
+    # Everything that stamps a time takes this one.
+    SOURCE_DATE_EPOCH = "1";
+    LC_ALL = "C";
+  } // removeAttrs arguments [ "script" ]);
+in
+{
+  __functor = _: run;
+  inherit applets busybox system;
+
+  # A text in, a store file out; unlike builtins.toFile the text may name other derivations.
+  text = { name, text, executable ? false }: run {
+    inherit name text;
+    script = ''printf %s "$text" > $out${if executable then "; chmod 755 $out" else ""}'';
+    passAsFile = [ ];
+  };
+}

@@ -1,0 +1,29 @@
+# One row of hosts.toml and its folder in; the host's jobs (iso, system, tests) out.
+{ row, toolboxes, directory }:
+let
+  inherit (row) name;
+  toolbox = toolboxes.${row.system};
+  has = artifact: builtins.elem artifact row.artifacts;
+  optional = file: if builtins.pathExists file then import file else { };
+  common = import directory;
+
+  # Services are joined by name, parameters are added up, and the most particular message of the day wins.
+  combine = parts: {
+    inherit (common) version;
+    services = builtins.foldl' (all: part: all // (part.services or { })) { } parts;
+    kernelParams = builtins.concatMap (part: part.kernelParams or [ ]) parts;
+    motd = builtins.foldl' (found: part: part.motd or found) "" parts;
+  };
+  toplevel = artifact: parts: import ./build/toplevel.nix { inherit toolbox; } {
+    inherit name artifact;
+    configuration = combine parts;
+  };
+
+  live = toplevel "iso" [ (import (./live + "/${row.live}.nix")) common (optional (directory + "/live.nix")) ];
+  system = toplevel "system" [ common (optional (directory + "/installed.nix")) ];
+  iso = import ./build/iso.nix { inherit toolbox; } ({ inherit name live; inherit (common) version; }
+    // (if has "system" then { installed = system; } else { }));
+in
+(if has "iso" then { inherit iso; } else { })
+// (if has "system" then { inherit system; } else { })
+// { tests = { }; }

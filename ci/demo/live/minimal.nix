@@ -1,0 +1,4 @@
+# Base profile of a live medium: what every live medium carries.
+{
+  motd = "Live medium: nothing here outlives a reboot.";
+}
