@@ -5,7 +5,7 @@ mod cmd;
 mod compare;
 mod diagnostic;
 mod doctor;
-mod durations;
+mod history;
 mod eval;
 mod flags;
 mod fleet;
