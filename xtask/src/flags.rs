@@ -1,7 +1,11 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
+mod compare;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
+
+pub use compare::Affected;
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -25,6 +29,7 @@ pub enum Verb {
     Completions(Completions),
     Doctor(Doctor),
     Ci(Ci),
+    Affected(Affected),
 }
 
 /// Which fleet a verb reads.

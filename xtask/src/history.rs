@@ -117,7 +117,10 @@ mod tests {
         let mut history = History::default();
         history.take(&id("a.iso"), Measured { closure_size: Some(7), image_size: Some(3), seconds: None });
         history.take(&id("a.iso"), Measured { closure_size: Some(8), ..seconds(1.0) });
-        assert_eq!(history.of(&id("a.iso")), Measured { seconds: Some(1.0), closure_size: Some(8), image_size: Some(3) });
+        assert_eq!(
+            history.of(&id("a.iso")),
+            Measured { seconds: Some(1.0), closure_size: Some(8), image_size: Some(3) }
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::IsTerminal as _,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -19,11 +19,7 @@ use crate::{
     flags::BuildAll,
     fleet::{self, Fleet},
     job::{Derivation, Failure, JobId, Outcome, Stage, Target},
-    nix::{
-        Nix,
-        argv::{self, BuildOptions},
-        reply,
-    },
+    nix::{Nix, argv, reply},
     plan::{self, Selection},
     process::{Cancel, Invocation},
     progress::Progress,
@@ -47,7 +43,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup {
         setup::require(cancel)?;
     }
-    let options = options(flags);
+    let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
     produce::announce_builders(&nix.settings(cancel)?, &plan.jobs, &progress);
     if flags.dry_run {
@@ -73,21 +69,6 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         (false, true) => DONE,
         (false, false) => FAILED,
     })
-}
-
-fn options(flags: &BuildAll) -> Options {
-    Options {
-        evaluators: flags.stages.eval_jobs.map(usize::from),
-        eval_timeout: Duration::from_secs(flags.stages.eval_timeout),
-        allow_ifd: flags.stages.allow_import_from_derivation,
-        build: BuildOptions {
-            max_jobs: flags.stages.max_jobs,
-            timeout: flags.stages.timeout,
-            max_silent_time: flags.stages.max_silent_time,
-            builders: flags.stages.builders.clone(),
-            rebuild: false,
-        },
-    }
 }
 
 /// Looks at every output, adds sizes, and hashes images; the hash of an image that an earlier run hashed at

@@ -1,5 +1,6 @@
 //! One file a verb; the only place where stages are put together.
 
+mod affected;
 mod build_all;
 mod ci;
 mod completions;
@@ -28,5 +29,6 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::List(flags) => list::run(&flags),
         Verb::Completions(flags) => completions::run(&flags),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),
+        Verb::Affected(flags) => affected::run(&flags, &cancel),
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use crate::{
     eval::{self, Limits, Reply, Sources},
+    flags::StageFlags,
     fleet::Fleet,
     job::{Derivation, Failure, Job, JobId, Outcome},
     nix::{
@@ -32,6 +33,23 @@ pub struct Options {
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
     pub build: BuildOptions,
+}
+
+impl Options {
+    pub fn from_flags(flags: &StageFlags) -> Self {
+        Self {
+            evaluators: flags.eval_jobs.map(usize::from),
+            eval_timeout: Duration::from_secs(flags.eval_timeout),
+            allow_ifd: flags.allow_import_from_derivation,
+            build: BuildOptions {
+                max_jobs: flags.max_jobs,
+                timeout: flags.timeout,
+                max_silent_time: flags.max_silent_time,
+                builders: flags.builders.clone(),
+                rebuild: false,
+            },
+        }
+    }
 }
 
 /// Nix processes that realise at once. More than one, because a batch that waits for one long build must

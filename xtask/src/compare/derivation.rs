@@ -6,6 +6,11 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::{
+    nix::argv,
+    process::{Cancel, Invocation},
+};
+
 /// One derivation, with all store paths absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -32,6 +37,14 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Asks Nix for the derivations and everything they depend on; their `.drv` files must be in the store.
+    pub fn read(drvs: &[&str], cancel: &Cancel) -> Result<Self> {
+        match drvs.is_empty() {
+            true => Ok(Self::default()),
+            false => Self::parse(&Invocation::new(argv::show_derivations(drvs)).read(cancel)?),
+        }
+    }
+
     /// Reads the JSON of any Nix: keys are absolute paths up to 2.31, base names in 2.32, and below
     /// `derivations` from 2.33 (`protocols/json/derivation` in the Nix manual).
     pub fn parse(text: &str) -> Result<Self> {

@@ -1,6 +1,7 @@
 //! Two states of a fleet in, what differs between them out. Works on derivations, so that nothing has to be
 //! built; where outputs exist their sizes are compared as well.
 
+pub mod base;
 pub mod derivation;
 pub mod hosts;
 pub mod name;

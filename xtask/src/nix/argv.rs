@@ -149,6 +149,11 @@ pub fn requisites(drvs: &[&str]) -> Vec<String> {
     ["nix-store", "--query", "--requisites"].iter().chain(drvs).map(|&s| s.to_owned()).collect()
 }
 
+/// The derivations and everything they depend on, as JSON.
+pub fn show_derivations(drvs: &[&str]) -> Vec<String> {
+    nix(["derivation", "show", "--recursive"].into_iter().chain(drvs.iter().copied()))
+}
+
 /// The log of a derivation's last build.
 pub fn log(drv: &str) -> Vec<String> {
     nix(["log", drv])

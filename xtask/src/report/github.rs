@@ -74,7 +74,10 @@ mod tests {
     #[test]
     fn annotations_name_file_and_line_and_are_one_line_each() {
         let lines = annotations(&sample(), "ci/demo/");
-        assert_eq!(lines[0], "::error file=ci/demo/hosts/b/default.nix,line=3,col=7,title=b.iso failed to evaluate::b is broken");
+        assert_eq!(
+            lines[0],
+            "::error file=ci/demo/hosts/b/default.nix,line=3,col=7,title=b.iso failed to evaluate::b is broken"
+        );
         assert_eq!(lines[1], "::error title=c.system failed to build::builder failed with exit code 3");
         assert_eq!(lines.len(), 3);
     }

@@ -114,9 +114,15 @@ fn plot(title: &str, keys: [&str; 2], mut bars: Vec<Bar>, unit: impl Fn(f64) -> 
     bars.sort_by(|a, b| total(b).total_cmp(&total(a)).then_with(|| a.name.cmp(&b.name)));
     let scale = WIDTH / total(&bars[0]);
     let height = LINE * (bars.len() as f64 + 1.0);
-    let mut out = format!("<h2>{title}</h2>\n<svg role=\"img\" aria-label=\"{title}\" width=\"100%\" viewBox=\"0 0 1000 {height}\">\n");
+    let mut out = format!(
+        "<h2>{title}</h2>\n<svg role=\"img\" aria-label=\"{title}\" width=\"100%\" viewBox=\"0 0 1000 {height}\">\n"
+    );
     for (x, class, key) in [(LEFT, "a", keys[0]), (LEFT + 120.0, "b", keys[1])] {
-        let _ = writeln!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"3\" width=\"12\" height=\"12\"/><text x=\"{}\" y=\"14\">{key}</text>", x + 18.0);
+        let _ = writeln!(
+            out,
+            "<rect class=\"{class}\" x=\"{x}\" y=\"3\" width=\"12\" height=\"12\"/><text x=\"{}\" y=\"14\">{key}</text>",
+            x + 18.0
+        );
     }
     for (n, bar) in bars.iter().enumerate() {
         let (y, [a, b]) = (LINE * (n as f64 + 1.0), bar.parts);
@@ -133,7 +139,11 @@ fn plot(title: &str, keys: [&str; 2], mut bars: Vec<Bar>, unit: impl Fn(f64) -> 
         for (class, x, value) in [("a", LEFT, a), ("b", LEFT + a * scale, b)] {
             if value > 0.0 {
                 let width = value * scale;
-                let _ = write!(out, "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{}\" width=\"{width:.1}\" height=\"14\"/>", y + 3.0);
+                let _ = write!(
+                    out,
+                    "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{}\" width=\"{width:.1}\" height=\"14\"/>",
+                    y + 3.0
+                );
             }
         }
         let end = LEFT + total(bar) * scale + 6.0;
@@ -192,7 +202,9 @@ mod tests {
         for needle in ["http://", "https://", "<script", "@import", "url("] {
             assert!(!page.contains(needle), "{needle}");
         }
-        for needle in ["b.iso failed to evaluate", "hosts/b/default.nix:3:7", "bad &lt;&amp;&gt; &quot;", "<svg", "3.0 MiB"] {
+        for needle in
+            ["b.iso failed to evaluate", "hosts/b/default.nix:3:7", "bad &lt;&amp;&gt; &quot;", "<svg", "3.0 MiB"]
+        {
             assert!(page.contains(needle), "{needle}\n{page}");
         }
     }

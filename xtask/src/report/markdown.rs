@@ -45,7 +45,10 @@ pub fn fit(sections: &[String], limit: usize) -> String {
         let rest: usize = sections[n..].iter().map(String::len).sum();
         if out.len() + rest > limit && out.len() + section.len() + NOTE > limit {
             let left = sections.len() - n;
-            let _ = write!(out, "\n**Cut here**: {left} more parts do not fit; the JSON records of the run have everything.\n");
+            let _ = write!(
+                out,
+                "\n**Cut here**: {left} more parts do not fit; the JSON records of the run have everything.\n"
+            );
             break;
         }
         out.push_str(section);
@@ -89,7 +92,11 @@ fn explain(failure: &Failure, names: &[String]) -> String {
     if !failure.log_tail.is_empty() {
         let tail = failure.log_tail.join("\n");
         let count = failure.log_tail.len();
-        let _ = writeln!(out, "<details><summary>The last {count} lines of its log</summary>\n\n{}\n</details>\n", fenced(&tail));
+        let _ = writeln!(
+            out,
+            "<details><summary>The last {count} lines of its log</summary>\n\n{}\n</details>\n",
+            fenced(&tail)
+        );
     }
     let _ = writeln!(out, "To repeat it:\n\n{}", fenced(&failure.reproduce));
     out
