@@ -1,0 +1,31 @@
+# nixpkgs -> a shell with everything `cargo xtask` and its checks use.
+{ pkgs, ... }:
+{
+  default = pkgs.mkShellNoCC {
+    packages = with pkgs; [
+      # The tool itself.
+      cargo
+      clippy
+      rustc
+      rustfmt
+      stdenv.cc
+      # What it calls.
+      git
+      nix
+      openssh
+      qemu
+      # What checks the Nix, shell and Python files.
+      deadnix
+      nixfmt
+      shellcheck
+      statix
+      (python3.withPackages (python: [
+        python.mypy
+        python.pyflakes
+      ]))
+      # What checks the workflows.
+      actionlint
+      zizmor
+    ];
+  };
+}

@@ -1,0 +1,48 @@
+# A host and the name of a test -> the VM test as a derivation; the harness is here, the tests are data in kinds.nix.
+{ lib, pkgs }:
+let
+  kinds = import ./kinds.nix { inherit lib; };
+in
+host: kind:
+let
+  inherit (host) row;
+  hostPkgs = pkgs.${row.system};
+  x86 = hostPkgs.stdenv.hostPlatform.isx86;
+  qemu = import (hostPkgs.path + "/nixos/lib/qemu-common.nix") { inherit lib; inherit (hostPkgs) stdenv; };
+  test = kinds.${kind} { inherit host lib; };
+
+  # What the Python side needs to know; only what this test boots, so that nothing else rebuilds it.
+  given = {
+    name = row.name;
+    serial = qemu.qemuSerialDevice;
+    smbios = x86;
+    qemu = qemu.qemuBinary hostPkgs.qemu_test;
+    qemu_img = "${hostPkgs.qemu_test}/bin/qemu-img";
+    firmware = hostPkgs.OVMF.firmware;
+    variables = hostPkgs.OVMF.variables;
+    optical = if x86 then "ide-cd" else "virtio-scsi-pci -device scsi-cd";
+    usb = if x86 then "usb-ehci" else "qemu-xhci";
+    firmwares = if x86 then [ "bios" "uefi" ] else [ "uefi" ];
+    media = [ "cdrom" "usb" ];
+    iso = "";
+    disks = [ ];
+  } // test.given or { };
+
+  hostTest = host.folder + "/test.py";
+  lines = file: builtins.readFile file + "\n";
+in
+hostPkgs.testers.runNixOSTest {
+  name = "${row.name}-${kind}";
+  nodes = test.nodes or { };
+  node.specialArgs = host.specialArgs;
+  # A JSON string is a Python string as well.
+  testScript = lib.concatStrings [
+    "import json\n\ngiven = json.loads(${builtins.toJSON (builtins.toJSON given)})\n"
+    (lines ./harness.py)
+    (lines (if builtins.pathExists hostTest then hostTest else ./no-host-test.py))
+    (lines test.script)
+  ];
+  # KVM is used where it works; where it does not, the same test runs emulated and slower.
+  requiredFeatures.kvm = false;
+  globalTimeout = 3 * 60 * 60;
+}

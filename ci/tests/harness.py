@@ -1,0 +1,106 @@
+# Boots media and disks as a firmware does, and opens a root shell in them from outside.
+import base64
+import os
+
+# systemd.system-credentials(7): from version 256 on, the virtual firmware may bring a unit of its
+# own. The image is not changed for it: without the credential nothing of this exists.
+BACKDOOR = """\
+[Unit]
+Description=Root shell of the test driver
+Requires=dev-hvc0.device
+After=dev-hvc0.device
+
+[Service]
+ExecStart=/bin/sh -c ". /etc/profile; export USER=root HOME=/root PAGER=; cd /tmp; \
+exec </dev/hvc0 >/dev/hvc0 2>/dev/SERIAL; stty -F /dev/hvc0 raw -echo; \
+echo 'Spawning backdoor root shell...'; PS1= exec bash --norc /dev/hvc0"
+KillSignal=SIGHUP
+"""
+WANTED = "[Unit]\nWants=drydock-backdoor.service\n"
+
+
+def credentials(serial: str, smbios: bool) -> list[str]:
+    """QEMU's arguments that hand the root shell's unit to the guest's systemd."""
+    units = {
+        "systemd.extra-unit.drydock-backdoor.service": BACKDOOR.replace("SERIAL", serial),
+        # The [Install] section of such a unit is not honoured, so the target asks for it.
+        "systemd.unit-dropin.multi-user.target": WANTED,
+    }
+    arguments = []
+    for name, text in units.items():
+        encoded = base64.b64encode(text.encode()).decode()
+        if smbios:
+            value = f"io.systemd.credential.binary:{name}={encoded}"
+            arguments.append(f"-smbios type=11,value={value}")
+        else:
+            with open(name, "w") as file:
+                file.write(text)
+            path = os.path.abspath(name)
+            arguments.append(f"-fw_cfg name=opt/io.systemd.credentials/{name},file={path}")
+    return arguments
+
+
+def medium_arguments(medium: str) -> list[str]:
+    """The ISO as an optical disc or as a USB stick, first in the boot order."""
+    drive = f"-drive if=none,id=medium,format=raw,readonly=on,file={given['iso']}"
+    if medium == "cdrom":
+        return [drive + ",media=cdrom", f"-device {given['optical']},drive=medium,bootindex=1"]
+    return [drive, f"-device {given['usb']}", "-device usb-storage,drive=medium,bootindex=1"]
+
+
+def firmware_arguments(firmware: str) -> list[str]:
+    """BIOS is QEMU's default; UEFI gets a variable store that outlives the machine."""
+    if firmware == "bios":
+        return []
+    variables = os.path.abspath("efi-variables.fd")
+    if not os.path.exists(variables):
+        with open(given["variables"], "rb") as source, open(variables, "wb") as copy:
+            copy.write(source.read())
+    return [
+        f"-drive if=pflash,format=raw,unit=0,readonly=on,file={given['firmware']}",
+        f"-drive if=pflash,format=raw,unit=1,file={variables}",
+    ]
+
+
+def disk_arguments() -> list[str]:
+    """One empty disk, kept from boot to boot, for every disk of the layout."""
+    arguments = []
+    for name in given["disks"]:
+        path = os.path.abspath(f"disk-{name}.qcow2")
+        if not os.path.exists(path):
+            if os.system(f"{given['qemu_img']} create -q -f qcow2 {path} 40G") != 0:
+                raise RuntimeError(f"could not create {path}; is the disk full?")
+        arguments.append(f"-drive if=none,id=disk-{name},file={path},format=qcow2")
+        arguments.append(f"-device virtio-blk-pci,drive=disk-{name},serial={name}")
+    return arguments
+
+
+def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "QemuMachine":
+    """Starts a machine and returns it once its root shell answers."""
+    command = [given["qemu"], "-m 4096", "-smp 2"]
+    command += ["-nic user,model=virtio-net-pci" if network else "-nic none"]
+    command += firmware_arguments(firmware)
+    command += arguments
+    command += credentials(given["serial"], given["smbios"])
+    machine = create_machine(" ".join(command), name=name)
+    machine.start()
+    # The driver gives up after five minutes, which is too early for emulation.
+    for attempt in range(1, 7):
+        try:
+            machine.connect()
+            return machine
+        except RuntimeError as error:
+            if attempt == 6:
+                raise
+            machine.log(f"no root shell after {attempt * 5} minutes ({error}), waiting on")
+    return machine
+
+
+def settled(machine: "QemuMachine") -> None:
+    """The machine has reached multi-user, offers a login, and no unit failed."""
+    machine.wait_for_unit("multi-user.target")
+    machine.wait_for_unit("getty@tty1.service")
+    failed = machine.succeed("systemctl list-units --failed --plain --no-legend").strip()
+    if failed:
+        machine.execute("journalctl --boot --priority warning --no-pager | tail -n 50 >&2")
+        raise AssertionError(f"{given['name']}: failed units:\n{failed}")

@@ -1,0 +1,69 @@
+# The tests a row of hosts.toml may ask for, each as what it boots and the script that drives it.
+{ lib }:
+let
+  installedNode =
+    host: extra: {
+      machine = {
+        imports = host.installedModules ++ [ extra ];
+        virtualisation = {
+          memorySize = 2048;
+          diskSize = 8192;
+        };
+      };
+    };
+  isoFile = host: "${host.iso}/${host.live.config.image.filePath}";
+  # The disks that drydock-install asks for, by their names in the layout.
+  askedDisks =
+    host:
+    lib.attrNames (
+      lib.filterAttrs (_: disk: lib.hasPrefix "/run/drydock/disk/" disk.device) host.installed.config.disko.devices.disk
+    );
+in
+{
+  # The installed configuration comes up, on the test driver's own disk.
+  system =
+    { host, ... }:
+    {
+      nodes = installedNode host { };
+      script = ./system.py;
+    };
+
+  # The very ISO that is handed out boots under every firmware and from every medium.
+  live =
+    { host, ... }:
+    {
+      given.iso = isoFile host;
+      script = ./live.py;
+    };
+
+  # That ISO installs onto empty disks on a machine without a network card, and the disks boot.
+  install =
+    { host, ... }:
+    {
+      given = {
+        iso = isoFile host;
+        disks = askedDisks host;
+      };
+      script = ./install.py;
+    };
+
+  # The running system changes to another configuration and back.
+  switch =
+    { host, ... }:
+    {
+      nodes = installedNode host {
+        specialisation.drydock-changed.configuration = {
+          environment.etc."drydock-changed".text = "changed\n";
+          systemd.services.drydock-changed = {
+            wantedBy = [ "multi-user.target" ];
+            serviceConfig = {
+              Type = "oneshot";
+              RemainAfterExit = true;
+              ExecStart = "/run/current-system/sw/bin/true";
+            };
+          };
+        };
+      };
+      script = ./switch.py;
+    };
+}

@@ -1,0 +1,7 @@
+# The recovery medium of the board.
+{
+  imports = [
+    ../../modules/offline-install
+    ../../modules/rescue-tools.nix
+  ];
+}

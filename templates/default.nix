@@ -1,0 +1,11 @@
+# The flake templates of this repository, for `nix flake init -t`.
+rec {
+  default = fleet;
+  fleet = {
+    path = ./fleet;
+    description = "A fleet of one host that takes modules and the xtask tool from Drydock";
+    welcomeText = ''
+      Add your ssh key in hosts/admins.nix, then: nix run .#xtask -- build-all
+    '';
+  };
+}

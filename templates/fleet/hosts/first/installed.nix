@@ -1,0 +1,6 @@
+# Only on the installed system: its disk and boot loader.
+{ drydock, ... }:
+{
+  imports = [ drydock.nixosModules.disk-single ];
+  system.stateVersion = "26.05";
+}
