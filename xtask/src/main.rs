@@ -1,6 +1,7 @@
 //! Arguments in, an exit code out: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
 //! lacks something, 130 interrupted.
 
+mod cache;
 mod cmd;
 mod compare;
 mod diagnostic;
