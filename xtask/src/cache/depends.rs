@@ -93,7 +93,8 @@ impl<'t> Depends<'t> {
         let need = self.tree.read(&lock).and_then(|lock| of_lock(&String::from_utf8_lossy(&lock)));
         needs.extend(need.map(|need| (need, Origin { file: lock, line: 1 })));
         #[cfg(test)]
-        let needs: Needs = needs.into_iter().filter(|(need, _)| !self.forget.is_some_and(|forget| forget(need))).collect();
+        let needs: Needs =
+            needs.into_iter().filter(|(need, _)| !self.forget.is_some_and(|forget| forget(need))).collect();
         let of_host = |need: &Need| match need {
             Need::Row => true,
             Need::Import(pattern) | Need::Below(pattern) | Need::Listing(pattern) => pattern.names_host(),
@@ -192,7 +193,8 @@ impl<'t> Depends<'t> {
         let content = is_file.then(|| self.tree.read(path)).flatten();
         let found = content.map_or_else(Vec::new, |content| scan(path, &content));
         #[cfg(test)]
-        let found: Vec<_> = found.into_iter().filter(|(need, _)| !self.forget.is_some_and(|forget| forget(need))).collect();
+        let found: Vec<_> =
+            found.into_iter().filter(|(need, _)| !self.forget.is_some_and(|forget| forget(need))).collect();
         let found = Arc::new(found);
         self.scanned.insert(path.to_owned(), found.clone());
         found
@@ -276,7 +278,10 @@ pub fn of_lock(lock: &str) -> Option<Need> {
         let text = |name: &str| locked.get(name).and_then(serde_json::Value::as_str);
         (text("type") == Some("path") && !text("path").is_some_and(|path| path.starts_with('/'))).then_some(())
     };
-    lock.nodes.values().any(|node| local(node).is_some()).then_some(Need::Itself("an input lies in the flake's own folder"))
+    lock.nodes
+        .values()
+        .any(|node| local(node).is_some())
+        .then_some(Need::Itself("an input lies in the flake's own folder"))
 }
 
 #[cfg(test)]

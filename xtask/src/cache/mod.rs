@@ -1,8 +1,226 @@
-//! What a fleet consists of in; derivations that need no evaluation because nothing they depend on changed out.
+//! A fleet in; the derivations that need no evaluation, because nothing they depend on has changed, out.
+//!
+//! Two keys lead to a remembered derivation. The first is of the whole tree as Nix sees it and costs
+//! milliseconds; the second is of what the job depends on and survives edits elsewhere. docs/caching.md says
+//! why both are sound.
+
+mod ambient;
 pub mod depends;
-pub mod digest;
+mod digest;
+mod leak;
 pub mod need;
 mod scan;
 mod slice;
-pub mod snapshot;
-pub mod tree;
+mod snapshot;
+mod store;
+mod tree;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use self::{
+    depends::Depends,
+    digest::{Digest, Hasher},
+    snapshot::{Known, Snapshot},
+    store::{Place, Remembered},
+};
+use crate::{
+    fleet::Fleet,
+    job::{Derivation, Job, JobId},
+    nix::{
+        Nix,
+        argv::{self, Source},
+    },
+    process::{Cancel, Invocation},
+};
+
+pub use tree::Tree;
+
+/// What is known about a fleet from earlier runs, or why nothing may be used.
+pub struct Cache<'f> {
+    fleet: &'f Fleet,
+    state: Result<State, String>,
+    /// What a person should be told besides.
+    pub warning: Option<String>,
+}
+
+struct State {
+    place: Place,
+    snapshot: Snapshot,
+    before: HashMap<String, Known>,
+    ambient: Digest,
+    tree: Digest,
+    remembered: BTreeMap<JobId, Vec<Remembered>>,
+    allow_ifd: bool,
+}
+
+/// A derivation that needs no evaluation.
+#[derive(Clone, Debug)]
+pub struct Recalled {
+    pub derivation: Derivation,
+    /// True if its output is valid, so that there is nothing to build either.
+    pub present: bool,
+    /// True if files changed that the job does not depend on.
+    pub moved: bool,
+}
+
+impl<'f> Cache<'f> {
+    /// Reads the tree and what is remembered of it. Never fails: a cache that cannot be used is off.
+    pub fn open(fleet: &'f Fleet, allow_ifd: bool, cancel: &Cancel) -> Self {
+        match Place::of(&fleet.root, &fleet.flake_ref) {
+            Ok(place) => Self::open_in(place, fleet, allow_ifd, cancel),
+            Err(error) => Self { fleet, state: Err(format!("{error:#}")), warning: None },
+        }
+    }
+
+    fn open_in(place: Place, fleet: &'f Fleet, allow_ifd: bool, cancel: &Cancel) -> Self {
+        let ambient = match ambient::ambient(&fleet.overrides, allow_ifd) {
+            Ok(ambient) => ambient,
+            Err(reason) => return Self { fleet, state: Err(reason), warning: None },
+        };
+        let ((remembered, warning), snapshot) = rayon::join(
+            || place.load(),
+            || {
+                let before = place.load_files();
+                Snapshot::take(&fleet.root, &fleet.flake_ref, &before, cancel).map(|snapshot| (snapshot, before))
+            },
+        );
+        let state = snapshot.map(|(snapshot, before)| {
+            let tree = tree_key(ambient, &snapshot.tree);
+            State { place, snapshot, before, ambient, tree, remembered, allow_ifd }
+        });
+        Self { fleet, state, warning }
+    }
+
+    /// Why nothing may be reused, for a person.
+    pub fn off(&self) -> Option<&str> {
+        self.state.as_ref().err().map(String::as_str)
+    }
+
+    /// The jobs' derivations as far as they are known and still good for something: the output is valid, or
+    /// the derivation is, so that it can be built. One question to the store, however many jobs there are.
+    pub fn recall(&self, nix: &Nix, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Recalled>> {
+        let Ok(state) = &self.state else { return Ok(BTreeMap::new()) };
+        let mut found = state.look_up(jobs);
+        let paths: Vec<&str> =
+            found.values().flat_map(|(d, _)| [d.derivation.drv.as_str(), d.derivation.out.as_str()]).collect();
+        if paths.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let invalid: BTreeSet<String> = nix.invalid(&paths, cancel)?.into_iter().collect();
+        found.retain(|_, (remembered, _)| {
+            let Derivation { drv, out, .. } = &remembered.derivation;
+            !invalid.contains(drv.as_str()) || !invalid.contains(out.as_str())
+        });
+        let recalled = found.into_iter().map(|(id, (remembered, moved))| {
+            let derivation = remembered.derivation.clone();
+            let present = !invalid.contains(derivation.out.as_str());
+            (id, Recalled { derivation, present, moved })
+        });
+        Ok(recalled.collect())
+    }
+
+    /// Remembers what was evaluated and, of what was recalled, that it holds for the present tree as well.
+    /// Returns a word for a person if nothing could be remembered. Errors: the cache cannot be written.
+    pub fn save(
+        &self,
+        evaluated: &BTreeMap<JobId, Derivation>,
+        recalled: &BTreeMap<JobId, Recalled>,
+        cancel: &Cancel,
+    ) -> Result<Option<String>> {
+        let Ok(state) = &self.state else { return Ok(None) };
+        let moved = recalled.values().any(|recalled| recalled.moved);
+        if evaluated.is_empty() && !moved {
+            if state.snapshot.reread(&state.before) {
+                state.place.save_files(&state.snapshot.known)?;
+            }
+            return Ok(None);
+        }
+        let after = Snapshot::take(&self.fleet.root, &self.fleet.flake_ref, &state.snapshot.known, cancel);
+        match after {
+            Ok(after) if after.moment == state.snapshot.moment => {}
+            _ => {
+                return Ok(Some("files changed while they were evaluated, so nothing of this run is remembered".into()));
+            }
+        }
+        let leaks = match evaluated.is_empty() {
+            true => BTreeSet::new(),
+            false => self.leaks(evaluated, cancel),
+        };
+        let mut depends = Depends::on(&state.snapshot.tree);
+        let again = recalled.iter().filter(|(_, recalled)| recalled.moved);
+        let all = evaluated.iter().chain(again.map(|(id, recalled)| (id, &recalled.derivation)));
+        let new: BTreeMap<JobId, Remembered> = all
+            .map(|(id, derivation)| {
+                let job = (!leaks.contains(id)).then(|| job_key(state.ambient, depends.digest(id)));
+                (id.clone(), Remembered { tree: state.tree, job, derivation: derivation.clone() })
+            })
+            .collect();
+        let hosts: BTreeSet<_> = self.fleet.matrix.hosts.iter().map(|host| &host.name).collect();
+        state.place.add(&new, &|id| hosts.contains(&id.host))?;
+        state.place.save_files(&state.snapshot.known)?;
+        Ok(None)
+    }
+
+    /// Jobs whose derivations hold the source's store path; all of them if that path cannot be told.
+    fn leaks(&self, evaluated: &BTreeMap<JobId, Derivation>, cancel: &Cancel) -> BTreeSet<JobId> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            path: String,
+        }
+        let Ok(state) = &self.state else { return BTreeSet::new() };
+        let Fleet { flake_ref, overrides, .. } = self.fleet;
+        let source = Source { flake: flake_ref, overrides, allow_ifd: state.allow_ifd };
+        let asked = Invocation::new(argv::flake_metadata(source)).timeout(Duration::from_secs(60)).read(cancel);
+        let path = asked.ok().and_then(|text| serde_json::from_str::<Metadata>(&text).ok()).map(|m| m.path);
+        // Where sources are read without a copy in the store, their path in a derivation is another one.
+        match path.filter(|path| std::path::Path::new(path).exists()) {
+            Some(path) => leak::leaking(evaluated, &path),
+            None => evaluated.keys().cloned().collect(),
+        }
+    }
+}
+
+impl State {
+    fn look_up(&self, jobs: &[Job]) -> BTreeMap<JobId, (&Remembered, bool)> {
+        let mut depends = None;
+        let mut found = BTreeMap::new();
+        for id in jobs.iter().map(|job| &job.id) {
+            let Some(list) = self.remembered.get(id) else { continue };
+            if let Some(remembered) = list.iter().rfind(|remembered| remembered.tree == self.tree) {
+                found.insert(id.clone(), (remembered, false));
+                continue;
+            }
+            let depends = depends.get_or_insert_with(|| Depends::on(&self.snapshot.tree));
+            let key = Some(job_key(self.ambient, depends.digest(id)));
+            found.extend(list.iter().rfind(|r| r.job == key).map(|remembered| (id.clone(), (remembered, true))));
+        }
+        found
+    }
+}
+
+fn tree_key(ambient: Digest, tree: &Tree) -> Digest {
+    let hasher = Hasher::new("tree-key").bytes(ambient.as_bytes());
+    hasher.bytes(tree.identity.as_bytes()).bytes(tree.digest().as_bytes()).finish()
+}
+
+fn job_key(ambient: Digest, job: Digest) -> Digest {
+    Hasher::new("job-key").bytes(ambient.as_bytes()).bytes(job.as_bytes()).finish()
+}
+
+/// What `--verify-cache` found: the jobs whose remembered derivation is not what evaluation gives.
+pub fn wrong(
+    recalled: &BTreeMap<JobId, Recalled>,
+    evaluated: &BTreeMap<JobId, Derivation>,
+) -> Vec<(JobId, Derivation, Derivation)> {
+    let differs = |(id, recalled): (&JobId, &Recalled)| {
+        let fresh = evaluated.get(id)?;
+        (fresh.drv != recalled.derivation.drv).then(|| (id.clone(), recalled.derivation.clone(), fresh.clone()))
+    };
+    recalled.iter().filter_map(differs).collect()
+}

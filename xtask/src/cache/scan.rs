@@ -2,7 +2,7 @@
 
 use rnix::{
     Root, SyntaxKind, SyntaxNode,
-    ast::{self, AstToken as _, BinOpKind, HasEntry as _, InterpolPart},
+    ast::{self, AstToken as _, BinOpKind, InterpolPart},
 };
 use rowan::ast::AstNode as _;
 
@@ -56,8 +56,6 @@ impl Scan<'_> {
                 self.path_literal(&literal);
             } else if ast::PathSearch::can_cast(node.kind()) && !node.text().to_string().starts_with("<nix/") {
                 self.put(Need::Everything("`<…>` is looked up outside the flake"), &node);
-            } else if let Some(set) = ast::LegacyLet::cast(node.clone()) {
-                debug_assert!(set.entries().count() < usize::MAX);
             }
         }
         for token in root.descendants_with_tokens().filter_map(rnix::NodeOrToken::into_token) {
@@ -78,9 +76,10 @@ impl Scan<'_> {
         };
         let (pattern, cut) = pattern.known_part();
         let parent = node.parent();
-        let function = parent.clone().and_then(ast::Apply::cast).filter(|apply| {
-            apply.argument().is_some_and(|argument| argument.syntax() == node)
-        });
+        let function = parent
+            .clone()
+            .and_then(ast::Apply::cast)
+            .filter(|apply| apply.argument().is_some_and(|argument| argument.syntax() == node));
         let function = function.and_then(|apply| apply.lambda()).map(|f| f.syntax().text().to_string());
         let need = match function.as_deref() {
             Some("import" | "builtins.import") if !cut => Need::Import(pattern),

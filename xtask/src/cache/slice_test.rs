@@ -34,7 +34,8 @@ fn check(files: &[(&str, &str)], job: &str, expected: &[&str]) {
         ("modules/key.pub", "ssh-ed25519 AAAA"),
         ("modules/vpn.nix", "{ }"),
     ];
-    let all: Vec<_> = base.iter().filter(|(path, _)| !files.iter().any(|(p, _)| p == path)).chain(files).copied().collect();
+    let all: Vec<_> =
+        base.iter().filter(|(path, _)| !files.iter().any(|(p, _)| p == path)).chain(files).copied().collect();
     let found = closure(&all, job);
     let paths = found.files.keys().filter(|path| all.iter().any(|(p, _)| p == path)).cloned();
     let mut shown: Vec<String> = paths.chain(found.folders.keys().map(|folder| format!("{folder}/"))).collect();
@@ -89,7 +90,8 @@ fn folders_handed_from_file_to_file() {
         let common = import (directory + "/default.nix"); in
         { iso = derivation { inherit common; name = row.name; }; system = directory; }"#;
     let files = [("flake.nix", flake), ("fleet.nix", fleet), ("host.nix", host)];
-    let mut expected = ["fleet.nix", "flake.nix", "host.nix", "hosts/web/default.nix", "modules/key.pub", "modules/ssh.nix"].to_vec();
+    let mut expected =
+        ["fleet.nix", "flake.nix", "host.nix", "hosts/web/default.nix", "modules/key.pub", "modules/ssh.nix"].to_vec();
     check(&files, "web.iso", &expected);
     expected.push("hosts/web/test.py");
     check(&files, "web.system", &expected);
@@ -129,7 +131,11 @@ fn the_flake_itself() {
         ("{ outputs = { self, ... }: { hydraJobs.web.iso = 1; packages = self; }; }", ""),
     ];
     for (flake, why) in rows {
-        let expected = if why.is_empty() { vec!["flake.nix".to_owned()] } else { vec!["flake.nix".to_owned(), format!("itself: {why}")] };
+        let expected = if why.is_empty() {
+            vec!["flake.nix".to_owned()]
+        } else {
+            vec!["flake.nix".to_owned(), format!("itself: {why}")]
+        };
         check(&[("flake.nix", flake)], "web.iso", &expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
@@ -139,9 +145,17 @@ fn what_other_outputs_read_is_not_needed() {
     let flake = r#"{ outputs = { nixpkgs, ... }@inputs:
         let own = import ./hosts { inherit nixpkgs; };
         in { inherit (own) hydraJobs; devShells = import ./modules/ssh.nix; formatter = inputs; } // { x = ./README.md; }; }"#;
-    let hosts = "{ nixpkgs }: { hydraJobs.web = { iso = ./web; } // nixpkgs.lib.optionalAttrs true { system = ./db; }; }";
+    let hosts =
+        "{ nixpkgs }: { hydraJobs.web = { iso = ./web; } // nixpkgs.lib.optionalAttrs true { system = ./db; }; }";
     let files = [("flake.nix", flake), ("hosts/default.nix", hosts)];
-    let expected = ["flake.nix", "hosts/default.nix", "hosts/web/default.nix", "hosts/web/test.py", "modules/key.pub", "modules/ssh.nix"];
+    let expected = [
+        "flake.nix",
+        "hosts/default.nix",
+        "hosts/web/default.nix",
+        "hosts/web/test.py",
+        "modules/key.pub",
+        "modules/ssh.nix",
+    ];
     check(&files, "web.iso", &expected);
     check(&files, "web.system", &["flake.nix", "hosts/db/default.nix", "hosts/default.nix"]);
 }

@@ -76,6 +76,14 @@ impl Snapshot {
         }
     }
 
+    /// True if files had to be read that `before` did not know, or that are gone.
+    pub fn reread(&self, before: &HashMap<String, Known>) -> bool {
+        let same = |(path, known): (&String, &Known)| {
+            before.get(path).is_some_and(|old| old.stat == known.stat && old.settled)
+        };
+        self.known.len() != before.len() || !self.known.iter().all(same)
+    }
+
     fn of_repository(root: &Utf8Path, known: &HashMap<String, Known>, cancel: &Cancel) -> Result<Self, String> {
         let top = root.ancestors().find(|dir| dir.join(".git").exists()).ok_or("there is no Git repository")?;
         let flake = root.strip_prefix(top).map_err(|error| error.to_string())?.to_string();
@@ -84,10 +92,8 @@ impl Snapshot {
             let git = git.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
             git.timeout(Duration::from_secs(60)).capture(cancel).map_err(|error| format!("{error:#}"))
         };
-        let (head, index) = rayon::join(
-            || git(&["rev-parse", "--verify", "--quiet", "HEAD"]),
-            || git(&["ls-files", "--stage", "-z"]),
-        );
+        let (head, index) =
+            rayon::join(|| git(&["rev-parse", "--verify", "--quiet", "HEAD"]), || git(&["ls-files", "--stage", "-z"]));
         let (head, index) = (head?, index?);
         if !index.end.is_success() {
             return Err(format!("Git cannot list what it tracks ({}): {}", index.end, index.stderr.trim()));
@@ -161,7 +167,9 @@ impl Snapshot {
             .map(|path| match look(&root.join(&path), known.get(&path)) {
                 Ok(known) => Ok(Some((path, known))),
                 // Deleted but still in the index: Nix leaves it out.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    Ok(None)
+                }
                 Err(error) => Err(format!("{path} cannot be read: {error}")),
             })
             .collect::<Result<_, String>>()?;

@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn paths_stay_in_the_tree() {
-        let rows = [("a/b", "../c", Some("a/c")), ("", "./.", Some("")), ("a", "../..", None), ("", "x//y/.", Some("x/y"))];
+        let rows =
+            [("a/b", "../c", Some("a/c")), ("", "./.", Some("")), ("a", "../..", None), ("", "x//y/.", Some("x/y"))];
         for (folder, relative, expected) in rows {
             assert_eq!(join(folder, relative).as_deref(), expected, "{folder} {relative}");
         }

@@ -18,7 +18,6 @@ use std::{
 };
 
 use rnix::{Root, SyntaxNode, TextRange, ast};
-use rowan::ast::AstNode as _;
 
 use super::{
     need::{Need, Needs, Origin, Pattern},

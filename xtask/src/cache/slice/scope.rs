@@ -135,7 +135,9 @@ impl Slice<'_> {
         let scope = self.scopes.len();
         let mut parameters = Vec::new();
         match lambda.param() {
-            Some(ast::Param::IdentParam(param)) => parameters.extend(param.ident().map(|i| (text(&i), argument.clone()))),
+            Some(ast::Param::IdentParam(param)) => {
+                parameters.extend(param.ident().map(|i| (text(&i), argument.clone())))
+            }
             Some(ast::Param::Pattern(pattern)) => {
                 for entry in pattern.pat_entries() {
                     let Some(name) = entry.ident().map(|ident| text(&ident)) else { continue };

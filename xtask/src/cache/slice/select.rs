@@ -106,7 +106,9 @@ impl Slice<'_> {
             match item {
                 Item::Inherit(from, name) if *key == Key::Host || *key == Key::Static(name.clone()) => {
                     let value = match from {
-                        Some(from) => Lazy::Attr(Box::new(Lazy::Expr(from.clone(), set.scope)), name.clone(), None, set.scope),
+                        Some(from) => {
+                            Lazy::Attr(Box::new(Lazy::Expr(from.clone(), set.scope)), name.clone(), None, set.scope)
+                        }
                         None => self.lookup(name, set.outer).into(),
                     };
                     let value = self.force(&value);
