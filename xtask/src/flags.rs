@@ -1,10 +1,12 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
+mod cache;
 mod compare;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
+pub use cache::CacheFlags;
 pub use compare::Affected;
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
@@ -108,6 +110,8 @@ pub struct BuildAll {
     pub fleet: FleetFlags,
     #[command(flatten)]
     pub stages: StageFlags,
+    #[command(flatten)]
+    pub cache: CacheFlags,
     /// Run ci/setup first, which installs what this machine lacks
     #[arg(long)]
     pub setup: bool,

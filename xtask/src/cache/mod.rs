@@ -145,7 +145,9 @@ impl<'f> Cache<'f> {
         match after {
             Ok(after) if after.moment == state.snapshot.moment => {}
             _ => {
-                return Ok(Some("files changed while they were evaluated, so nothing of this run is remembered".into()));
+                return Ok(Some(
+                    "files changed while they were evaluated, so nothing of this run is remembered".into(),
+                ));
             }
         }
         let leaks = match evaluated.is_empty() {

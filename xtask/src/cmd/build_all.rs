@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{
     DONE, FAILED, INTERRUPTED,
     produce::{self, Options},
+    reuse::Reuse,
     setup,
 };
 use crate::{
@@ -49,8 +50,10 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     if flags.dry_run {
         return dry_run(&fleet, &plan.jobs, &options, &progress, cancel);
     }
-    let known = BTreeMap::new();
+    let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &nix, &plan.jobs, &progress, cancel)?;
+    let known = reuse.known();
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
+    let sound = reuse.save(&jobs, &progress, cancel);
     progress.finish();
     let source = source(&fleet, cancel);
     let verifying = Instant::now();
@@ -64,7 +67,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     seconds.total = started.elapsed().as_secs_f64();
     let record = record(source, &nix, seconds, jobs);
     report(flags, &record)?;
-    Ok(match (cancel.is_set(), record.succeeded()) {
+    Ok(match (cancel.is_set(), record.succeeded() && sound) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
         (false, false) => FAILED,

@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod list;
 mod produce;
+mod reuse;
 mod setup;
 
 use anyhow::Result;

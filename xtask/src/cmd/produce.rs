@@ -9,6 +9,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
+    cache::Recalled,
     eval::{self, Limits, Reply, Sources},
     flags::StageFlags,
     fleet::Fleet,
@@ -74,19 +75,26 @@ pub fn produce(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    known: &BTreeMap<JobId, Derivation>,
+    known: &BTreeMap<JobId, Recalled>,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(Vec<JobRecord>, StageSeconds)> {
     let board = Board::new(jobs, progress);
-    for (id, derivation) in known {
-        board.record(id, |record| record.derivation = Some(derivation.clone()));
+    for (id, recalled) in known {
+        board.record(id, |record| record.derivation = Some(recalled.derivation.clone()));
+        if recalled.present {
+            board.end(id, Outcome::Present, None, None);
+        }
     }
     let realisers = REALISERS.min(jobs.len()).max(1);
     let mut build = options.build.clone();
     build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(realisers)).ok());
-    let ready = known.iter().map(|(id, d)| (id.clone(), d.clone())).collect();
+    let ready = known
+        .iter()
+        .filter(|(_, recalled)| !recalled.present)
+        .map(|(id, recalled)| (id.clone(), recalled.derivation.clone()))
+        .collect();
     let unknown = jobs.iter().filter(|job| !known.contains_key(&job.id));
     let realise = |batch: Vec<(JobId, Derivation)>| board.realise(nix, &batch, &build, cancel);
     run_stages(fleet, unknown, options, &board, realisers, ready, &realise, cancel)?;

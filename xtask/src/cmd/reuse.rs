@@ -1,0 +1,96 @@
+//! The cache as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::{
+    cache::{self, Cache, Recalled},
+    diagnostic::usage,
+    flags::CacheFlags,
+    fleet::Fleet,
+    job::{Derivation, Job, JobId},
+    nix::Nix,
+    process::Cancel,
+    progress::{Event, Progress},
+    report::record::JobRecord,
+};
+
+/// What earlier runs save this one.
+pub struct Reuse<'f> {
+    cache: Option<Cache<'f>>,
+    recalled: BTreeMap<JobId, Recalled>,
+    verify: bool,
+}
+
+impl<'f> Reuse<'f> {
+    /// Looks the jobs up. Errors: the flags want an absent cache verified; the store cannot be asked.
+    pub fn open(
+        flags: &CacheFlags,
+        allow_ifd: bool,
+        fleet: &'f Fleet,
+        nix: &Nix,
+        jobs: &[Job],
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let mut reuse = Self { cache: None, recalled: BTreeMap::new(), verify: flags.verify_cache };
+        if flags.no_cache {
+            return Ok(reuse);
+        }
+        let cache = Cache::open(fleet, allow_ifd, cancel);
+        if let Some(reason) = cache.off() {
+            if flags.verify_cache {
+                return Err(usage(format!(
+                    "--verify-cache: there is no cache to verify: {reason}\n  \
+                     Leave the flag out, or see docs/caching.md for what can be remembered."
+                )));
+            }
+            progress.tell(Event::Note(format!("everything is evaluated: {reason}")));
+            return Ok(reuse);
+        }
+        cache.warning.iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
+        reuse.recalled = cache.recall(nix, jobs, cancel)?;
+        reuse.cache = Some(cache);
+        Ok(reuse)
+    }
+
+    /// The jobs that need no evaluation; none while the cache is being verified.
+    pub fn known(&self) -> BTreeMap<JobId, Recalled> {
+        if self.verify { BTreeMap::new() } else { self.recalled.clone() }
+    }
+
+    /// Remembers what the run found out. False if `--verify-cache` found something remembered to be wrong. That
+    /// nothing could be remembered is told but no failure.
+    pub fn save(&self, jobs: &[JobRecord], progress: &Progress, cancel: &Cancel) -> bool {
+        let evaluated = jobs.iter().filter(|job| job.evaluate_seconds.is_some());
+        let evaluated = evaluated.filter_map(|job| Some((job.job.clone(), job.derivation.clone()?))).collect();
+        self.save_derivations(&evaluated, progress, cancel)
+    }
+
+    /// As [`Self::save`], for what was evaluated and not built.
+    pub fn save_derivations(
+        &self,
+        evaluated: &BTreeMap<JobId, Derivation>,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> bool {
+        let Some(cache) = &self.cache else { return true };
+        let wrong = if self.verify { cache::wrong(&self.recalled, evaluated) } else { Vec::new() };
+        for (id, remembered, fresh) in &wrong {
+            progress.tell(Event::Note(format!(
+                "error: {id}: the cache remembers {}, evaluation gives {}\n  \
+                 `cargo xtask why {}` shows what the cache takes it to depend on; please report this",
+                remembered.drv, fresh.drv, id.host
+            )));
+        }
+        if self.verify && wrong.is_empty() {
+            let text = format!("the cache was right about {} of {} jobs", self.recalled.len(), evaluated.len());
+            progress.tell(Event::Note(text));
+        }
+        let recalled = self.known();
+        let word = cache.save(evaluated, &recalled, cancel).unwrap_or_else(|error| Some(format!("{error:#}")));
+        word.into_iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
+        wrong.is_empty()
+    }
+}
