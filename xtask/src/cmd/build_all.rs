@@ -97,13 +97,16 @@ fn verify(nix: &Nix, jobs: &mut [JobRecord], earlier: &[Entry], cancel: &Cancel)
         }
     }
     images.extend(results::sha256(&fresh, cancel)?);
-    let paths: Vec<&str> = jobs.iter().filter(|j| j.outcome.is_success()).filter_map(out).collect();
-    let infos = nix.path_info(&paths, cancel)?;
-    let infos: BTreeMap<&str, &reply::PathInfo> = infos.iter().map(|info| (info.path.as_str(), info)).collect();
+    // What an earlier run measured of the same store path still holds.
+    let mut sizes: BTreeMap<&str, (u64, u64)> =
+        earlier.iter().map(|e| (e.store_path.as_str(), (e.size, e.closure_size))).collect();
+    let outs = jobs.iter().filter(|job| job.outcome.is_success()).filter_map(out);
+    let paths: Vec<&str> = outs.filter(|out| !sizes.contains_key(out)).collect();
+    let infos = if paths.is_empty() { vec![] } else { nix.path_info(&paths, cancel)? };
+    sizes.extend(infos.iter().map(|info| (info.path.as_str(), (info.size, info.closure_size))));
     for job in jobs.iter_mut().filter(|job| job.outcome.is_success()) {
-        let info = out(job).and_then(|out| infos.get(out));
-        let (size, closure) = (info.map(|i| i.size), info.map(|i| i.closure_size));
-        (job.size, job.closure_size) = (size, closure);
+        let measured = out(job).and_then(|out| sizes.get(out)).copied();
+        (job.size, job.closure_size) = measured.unzip();
         if let (Some(image), Some(derivation)) = (&mut job.image, &job.derivation) {
             image.sha256 = images.get(&derivation.out.join("iso").join(&image.file)).cloned().unwrap_or_default();
         }

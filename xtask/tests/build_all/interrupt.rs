@@ -51,8 +51,8 @@ fn an_interrupted_run_leaves_no_process_and_the_old_results() {
         let builder = format!("name=hang-{}", fleet.nonce);
         wait_until("a builder", Duration::from_secs(60), || !alive(&builder).is_empty());
         let asked = Instant::now();
-        signal(&run, name);
-        let status = run.wait().unwrap();
+        signal(&run.0, name);
+        let status = run.0.wait().unwrap();
         assert_eq!((status.code(), status.signal()), (Some(130), None), "after SIG{name}");
         wait_until("the end of every child", Duration::from_secs(2).saturating_sub(asked.elapsed()), || {
             alive(&fleet.nonce).is_empty()

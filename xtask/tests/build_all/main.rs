@@ -88,7 +88,7 @@ fn two_runs_at_once_do_not_disturb_each_other() {
     let fleet = Fleet::new(&[("a", slow), ("b", "build \"b\" \"echo b > $out\"")]);
     let mut other = fleet.start(&["build-all"]);
     fleet.xtask(&["build-all"]).expect(0, &[]);
-    assert!(other.wait().unwrap().success());
+    assert!(other.0.wait().unwrap().success());
     assert_eq!(std::fs::read_to_string(fleet.path("result/a/system")).unwrap(), "a\n");
     assert!(!fleet.path(".result.new").exists());
 }

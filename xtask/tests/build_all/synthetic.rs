@@ -73,8 +73,8 @@ impl Fleet {
         Ran::from(self.command(args).envs(env.iter().copied()).output().unwrap())
     }
 
-    pub fn start(&self, args: &[&str]) -> Child {
-        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    pub fn start(&self, args: &[&str]) -> Running {
+        Running(self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// Every file and link below the results, with what it holds or points to.
@@ -98,6 +98,18 @@ fn walk(dir: &Utf8Path, found: &mut BTreeMap<Utf8PathBuf, String>) {
             walk(&path, found);
         } else {
             found.insert(path.clone(), fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// A run that goes on while the test does, and ends with it even when the test fails.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+            let _ = self.0.wait();
         }
     }
 }
