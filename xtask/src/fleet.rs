@@ -1,15 +1,16 @@
 //! What follows `--fleet` in, the fleet out: its root folder, the flake reference that Nix is given, and
 //! its matrix.
 
-use std::time::Duration;
+mod git;
+
+pub use git::revision;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
-    diagnostic::{lacking, usage},
+    diagnostic::usage,
     matrix::{self, Matrix},
-    process::{Cancel, Invocation, on_path},
 };
 
 /// A fleet that is fit for evaluation.
@@ -86,11 +87,11 @@ impl Place {
             let root = root.ok_or_else(|| {
                 usage("the embedded fleet ci/demo is not here\n  Run `cargo xtask` inside a clone of the repository.")
             })?;
-            return Ok(Self { root, as_path: true });
+            return Ok(Self { root, as_path: true }.resolved());
         }
         if text == "." {
             let root = here.ancestors().find(has_matrix).or(workspace).unwrap_or(here);
-            return Ok(Self { root: root.to_owned(), as_path: false });
+            return Ok(Self { root: root.to_owned(), as_path: false }.resolved());
         }
         let (path, as_path) = match text.strip_prefix("path:") {
             Some(path) => (path, true),
@@ -114,12 +115,18 @@ impl Place {
         }
     }
 
+    /// Without symbolic links, which Nix refuses in the folder of a flake.
+    fn resolved(self) -> Self {
+        let root = self.root.canonicalize_utf8().unwrap_or(self.root);
+        Self { root, ..self }
+    }
+
     fn flake_ref(&self, matrix: &Matrix) -> Result<String> {
         let repository = self.root.ancestors().find(|dir| dir.join(".git").exists());
         let (Some(toplevel), false) = (repository, self.as_path) else {
             return Ok(format!("path:{}", percent_encoded(&self.root)));
         };
-        tracked(&self.root, matrix)?;
+        git::sees(&self.root, matrix)?;
         let sub = self.root.strip_prefix(toplevel).unwrap_or(Utf8Path::new(""));
         let dir = if sub == "" { String::new() } else { format!("?dir={}", percent_encoded(sub)) };
         Ok(format!("git+file://{}{dir}", percent_encoded(toplevel)))
@@ -135,54 +142,97 @@ pub fn workspace() -> Option<Utf8PathBuf> {
     crates.filter_map(|dir| dir.parent().map(Utf8Path::to_owned)).find(|dir| dir.join("xtask/Cargo.toml").is_file())
 }
 
-/// The commit that is checked out where the fleet lies, and whether tracked files differ from it. `None` and
-/// false outside of Git, before the first commit, and where Git is not installed.
-pub fn revision(root: &Utf8Path, cancel: &Cancel) -> (Option<String>, bool) {
-    let git = |rest: &[&str]| {
-        let argv = ["git", "--no-optional-locks"].iter().chain(rest).copied();
-        let asked = Invocation::new(argv).dir(root).timeout(Duration::from_secs(30)).capture(cancel);
-        asked.ok().filter(|answer| answer.end.is_success()).map(|answer| answer.stdout.trim().to_owned())
-    };
-    let Some(revision) = git(&["rev-parse", "HEAD"]) else { return (None, false) };
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
-    (Some(revision), changes.is_none_or(|text| !text.is_empty()))
-}
-
-/// Git flakes hold what Git tracks, nothing else: says which part of a fleet Nix would not see.
-fn tracked(root: &Utf8Path, matrix: &Matrix) -> Result<()> {
-    if !on_path("git") {
-        return Err(lacking(format!(
-            "{root} is in a Git repository and `git` is not installed, so Nix cannot read it\n  \
-             Install git, or name the fleet as --fleet path:{root} to have it taken as it is on disk."
-        )));
-    }
-    let mut needed = vec!["flake.nix".to_owned(), matrix::FILE.to_owned()];
-    needed.extend(matrix.hosts.iter().map(|host| format!("hosts/{}", host.name)));
-    let list = Invocation::new(["git", "ls-files", "-z", "--", "flake.nix", "hosts"]).dir(root);
-    // A hook sets these for the repository that runs it, which need not be the fleet's.
-    let list = list.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
-    let output = list.timeout(Duration::from_secs(30)).read(&Cancel::default());
-    let output = output.with_context(|| format!("Git cannot say what it tracks in {root}"))?;
-    let files: Vec<&str> = output.split('\0').collect();
-    let hidden: Vec<&String> = needed
-        .iter()
-        .filter(|path| !files.iter().any(|file| file == path || file.starts_with(&format!("{path}/"))))
-        .collect();
-    if hidden.is_empty() {
-        return Ok(());
-    }
-    let shown = hidden.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
-    let all = if hidden.iter().any(|path| *path == matrix::FILE) { "hosts" } else { "" };
-    let add = if all.is_empty() { hidden.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(" ") } else { all.into() };
-    Err(usage(format!(
-        "Git does not track {shown}, so the flake does not have it: Nix sees of a Git repository only what is \
-         tracked\n  Run `git -C {root} add --intent-to-add {add}`; a commit is not needed."
-    )))
-}
-
 /// A path as it may stand in the URL of a flake reference (RFC 3986, section 2).
 fn percent_encoded(path: &Utf8Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     path.as_str().bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use xshell::Shell;
+
+    use super::*;
+
+    /// A tree with a fleet at its root, the embedded one below, and a folder that is no fleet.
+    fn tree() -> (Utf8PathBuf, xshell::TempDir) {
+        let shell = Shell::new().unwrap();
+        let dir = shell.create_temp_dir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap().canonicalize_utf8().unwrap();
+        shell.change_dir(&root);
+        for file in ["hosts/hosts.toml", "ci/demo/hosts/hosts.toml", "docs/deep/file"] {
+            shell.write_file(file, "").unwrap();
+        }
+        (root, dir)
+    }
+
+    #[test]
+    fn a_fleet_is_found_from_where_one_is() {
+        let (root, _dir) = tree();
+        // What is typed, where, the workspace of the program, and the root that is found.
+        let rows: &[(&str, &str, Option<&str>, &str)] = &[
+            (".", "", None, ""),
+            (".", "docs/deep", None, ""),
+            (".", "hosts", None, ""),
+            (".", "ci/demo/hosts", None, "ci/demo"),
+            ("demo", "docs", None, "ci/demo"),
+            ("demo", "docs", Some(""), "ci/demo"),
+            ("docs", "", None, "docs"),
+            ("../ci/demo", "docs", None, "ci/demo"),
+            ("path:ci/demo", "", None, "ci/demo"),
+        ];
+        for (text, here, workspace, expected) in rows {
+            let workspace = workspace.map(|dir| root.join(dir));
+            let place = Place::locate(text, &root.join(here), workspace.as_deref()).unwrap();
+            assert_eq!(place.root.as_str().trim_end_matches('/'), root.join(expected).as_str().trim_end_matches('/'));
+            assert_eq!(place.as_path, *text == "demo" || text.starts_with("path:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn outside_of_any_fleet_it_is_the_one_the_program_came_with() {
+        let (root, _dir) = tree();
+        assert_eq!(Place::locate(".", "/".into(), Some(&root)).unwrap().root, root);
+        assert_eq!(Place::locate("demo", "/".into(), Some(&root)).unwrap().root, root.join("ci/demo"));
+    }
+
+    #[test]
+    fn what_is_no_folder_is_explained() {
+        let (root, _dir) = tree();
+        let rows = [
+            ("nowhere", "No such file or directory"),
+            ("docs/deep/file", "is a file"),
+            ("github:owner/repo", "Clone the flake first"),
+        ];
+        for (text, expected) in rows {
+            let error = Place::locate(text, &root, None).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(text), "{error}");
+        }
+        let error = Place::locate("demo", "/".into(), None).unwrap_err().to_string();
+        assert!(error.contains("inside a clone"), "{error}");
+    }
+
+    #[test]
+    fn references_survive_odd_folders() {
+        let rows = [("/home/me/fleet", "/home/me/fleet"), ("/a b/#1?&%", "/a%20b/%231%3F%26%25"), ("/é", "/%C3%A9")];
+        for (path, expected) in rows {
+            assert_eq!(percent_encoded(path.into()), expected);
+        }
+    }
+
+    #[test]
+    fn a_git_work_tree_is_named_by_its_top_and_the_folder_in_it() {
+        let (root, _dir) = tree();
+        let shell = Shell::new().unwrap();
+        let matrix = Matrix { hosts: Vec::new() };
+        let at = |folder: &str, as_path| Place { root: root.join(folder), as_path }.flake_ref(&matrix).unwrap();
+        assert_eq!(at("ci/demo", false), format!("path:{root}/ci/demo"));
+        shell.change_dir(&root);
+        shell.write_file("ci/demo/flake.nix", "").unwrap();
+        xshell::cmd!(shell, "git init --quiet").run().expect("this test needs git");
+        xshell::cmd!(shell, "git add .").run().unwrap();
+        assert_eq!(at("ci/demo", false), format!("git+file://{root}?dir=ci/demo"));
+        assert_eq!(at("ci/demo", true), format!("path:{root}/ci/demo"));
+    }
 }

@@ -153,3 +153,113 @@ fn no_such<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>) -> 
 fn proposal<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(text, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix() -> Matrix {
+        let text = r#"
+            [defaults]
+            system = "x86_64-linux"
+            artifacts = ["iso", "system"]
+            live = "minimal"
+            tests = ["system", "live"]
+            [host.web-2]
+            description = "d"
+            tags = ["server"]
+            [host.web-1]
+            description = "d"
+            tags = ["server", "old"]
+            artifacts = ["system"]
+            [host.arm]
+            description = "d"
+            system = "aarch64-linux"
+            artifacts = ["iso"]
+            tests = []
+        "#;
+        Matrix::parse(text, &["arm".into(), "web-1".into(), "web-2".into()]).unwrap()
+    }
+
+    fn flags(words: &str) -> SelectionFlags {
+        let mut flags = SelectionFlags::default();
+        for word in words.split_whitespace() {
+            match word.split_once('=') {
+                Some(("system", value)) => flags.system.push(value.to_owned()),
+                Some(("artifact", value)) => flags.artifact.push(value.to_owned()),
+                Some(("tag", value)) => flags.tag.push(value.to_owned()),
+                _ => flags.hosts.push(word.to_owned()),
+            }
+        }
+        flags
+    }
+
+    fn ids(plan: Result<Plan>) -> String {
+        match plan {
+            Ok(plan) => plan.jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>().join(" "),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_selection_becomes_sorted_jobs() {
+        let rows = [
+            ("", "arm.iso web-1.system web-2.iso web-2.system"),
+            ("web-*", "web-1.system web-2.iso web-2.system"),
+            ("web-2 arm", "arm.iso web-2.iso web-2.system"),
+            ("web-[12] artifact=iso", "web-2.iso"),
+            ("artifact=iso artifact=system tag=server", "web-1.system web-2.iso web-2.system"),
+            ("system=aarch64-linux", "arm.iso"),
+            ("tag=old tag=server artifact=system", "web-1.system web-2.system"),
+        ];
+        for (words, expected) in rows {
+            let selection = Selection::artifacts(&flags(words)).unwrap();
+            assert_eq!(ids(plan(&matrix(), &selection)), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn tests_are_selected_by_name_and_by_what_they_boot() {
+        let rows: [(&str, &[Test], &str); 4] = [
+            ("", &[], "web-1.tests.system web-2.tests.system web-2.tests.live"),
+            ("", &[Test::Live], "web-2.tests.live"),
+            ("artifact=iso", &[], "web-2.tests.live"),
+            ("arm", &[], "error: nothing to do: the selected hosts (arm) have no such test"),
+        ];
+        for (words, tests, expected) in rows {
+            let selection = Selection::tests(&flags(words), tests).unwrap();
+            assert!(ids(plan(&matrix(), &selection)).starts_with(expected), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_selection_that_matches_nothing_names_what_is_near() {
+        let rows = [
+            ("wbe-1", "no host `wbe-1`; did you mean `web-1`?\n  the fleet has arm, web-1, web-2"),
+            ("web-2 nothing*", "no host `nothing*`\n  the fleet has arm, web-1, web-2"),
+            ("tag=sever", "no tag `sever`; did you mean `server`?"),
+            ("system=riscv64-linux", "no system `riscv64-linux`"),
+            ("arm tag=server", "no host fits all of the host names"),
+            ("web-1 artifact=iso", "no host fits all of the host names"),
+        ];
+        for (words, expected) in rows {
+            let error = plan(&matrix(), &Selection::artifacts(&flags(words)).unwrap()).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{words}: {error}");
+            assert_eq!(crate::diagnostic::exit_code(&error), 2);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_selection_is_wrong_use() {
+        let rows = [
+            ("[", "is no host name and no glob"),
+            ("system=x86-64-linux", "did you mean `x86_64-linux`?"),
+            ("artifact=isoo", "did you mean `iso`?"),
+        ];
+        for (words, expected) in rows {
+            let error = Selection::artifacts(&flags(words)).unwrap_err();
+            assert!(error.to_string().contains(expected), "{words}: {error}");
+            assert_eq!(crate::diagnostic::exit_code(&error), 2);
+        }
+    }
+}

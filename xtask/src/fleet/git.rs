@@ -1,0 +1,202 @@
+//! A fleet in a Git work tree in, an error out if Nix would not see part of it: a Git flake holds what Git
+//! tracks and nothing else (nix3-flake(1), "git").
+
+use std::time::Duration;
+
+use anyhow::Result;
+use camino::Utf8Path;
+
+use crate::{
+    diagnostic::{lacking, usage, warn},
+    matrix::{self, Matrix},
+    process::{Cancel, Invocation, on_path, quote},
+};
+
+/// What Git says about the files of a fleet, relative to its root.
+#[derive(Debug, Default)]
+struct Files {
+    tracked: Vec<String>,
+    untracked: Vec<String>,
+}
+
+/// Refuses a fleet whose flake, matrix or hosts Git does not track, and warns of other files that Nix will
+/// silently do without.
+pub fn sees(root: &Utf8Path, matrix: &Matrix) -> Result<()> {
+    if !on_path("git") {
+        return Err(lacking(format!(
+            "{root} is in a Git repository and `git` is not installed, so nobody can tell what Nix would see of it\n  \
+             Install git, or take the folder as it is on disk: --fleet path:{root}"
+        )));
+    }
+    let files = list(root)?;
+    let mut needed = vec!["flake.nix".to_owned(), matrix::FILE.to_owned()];
+    needed.extend(matrix.hosts.iter().map(|host| format!("hosts/{}", host.name)));
+    let hidden: Vec<&str> =
+        needed.iter().map(String::as_str).filter(|path| !files.tracked.iter().any(|file| is_in(file, path))).collect();
+    match (hidden.is_empty(), files.untracked.is_empty()) {
+        (true, true) => {}
+        (true, false) => warn(&unseen(root, &files.untracked)),
+        (false, _) => return Err(usage(refusal(root, &hidden, &files))),
+    }
+    Ok(())
+}
+
+fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
+    let empty: Vec<&&str> =
+        hidden.iter().filter(|path| !files.untracked.iter().any(|file| is_in(file, path))).collect();
+    let add = match files.tracked.iter().any(|file| is_in(file, "hosts")) {
+        true => hidden.iter().map(|path| quote(path)).collect::<Vec<_>>().join(" "),
+        false if hidden.contains(&"flake.nix") => "flake.nix hosts".to_owned(),
+        false => "hosts".to_owned(),
+    };
+    let what = match files.tracked.iter().any(|file| is_in(file, "hosts")) {
+        true => hidden.join(", "),
+        false if hidden.contains(&"flake.nix") => "flake.nix and hosts/".to_owned(),
+        false => "hosts/".to_owned(),
+    };
+    let mut text = format!(
+        "Git does not track {what}, so Nix does not see it: a flake in a Git repository is what Git tracks\n  \
+         Run `git -C {} add --intent-to-add {add}`; a commit is not needed.",
+        quote(root.as_str())
+    );
+    if !empty.is_empty() {
+        let names = empty.iter().map(|path| **path).collect::<Vec<_>>().join(", ");
+        text += &format!("\n  Nothing in {names} can be added: it is empty, or .gitignore excludes it.");
+    }
+    text
+}
+
+fn unseen(root: &Utf8Path, untracked: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let words: Vec<String> = untracked.iter().take(SHOWN).map(|file| quote(file)).collect();
+    let more = untracked.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(
+        "Git does not track {}{more}, so Nix builds without\n  `git -C {} add --intent-to-add {}` includes what \
+         belongs to the fleet.",
+        words.join(", "),
+        quote(root.as_str()),
+        words.join(" ")
+    )
+}
+
+/// The file itself, or something below the folder.
+fn is_in(file: &str, path: &str) -> bool {
+    file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn list(root: &Utf8Path) -> Result<Files> {
+    let arguments = ["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard", "--", "hosts", "*.nix"];
+    let said = git(root, arguments).capture(&Cancel::default())?;
+    if !said.end.is_success() {
+        return Err(usage(format!(
+            "Git cannot tell what it tracks in {root} ({})\n{}\n  If the folder is no work tree of yours, take it as \
+             it is on disk: --fleet path:{root}",
+            said.end,
+            said.stderr.trim_end()
+        )));
+    }
+    let mut files = Files::default();
+    for entry in said.stdout.split_terminator('\0') {
+        match entry.split_once(' ') {
+            Some(("?", file)) => files.untracked.push(file.to_owned()),
+            Some((_, file)) => files.tracked.push(file.to_owned()),
+            None => {}
+        }
+    }
+    Ok(files)
+}
+
+/// The commit that is checked out where the fleet lies, and whether tracked files differ from it. `None` and
+/// false outside of Git, before the first commit, and where Git is not installed.
+pub fn revision(root: &Utf8Path, cancel: &Cancel) -> (Option<String>, bool) {
+    let ask = |arguments: &[&str]| {
+        let asked = git(root, arguments.iter().copied()).capture(cancel);
+        asked.ok().filter(|answer| answer.end.is_success()).map(|answer| answer.stdout.trim().to_owned())
+    };
+    let Some(revision) = ask(&["rev-parse", "HEAD"]) else { return (None, false) };
+    let changes = ask(&["status", "--porcelain", "--untracked-files=no"]);
+    (Some(revision), changes.is_none_or(|text| !text.is_empty()))
+}
+
+/// Git, about the repository that the folder is in. A hook sets variables for the repository that runs it.
+fn git<'a>(root: &Utf8Path, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+    let git = Invocation::new(["git", "--no-optional-locks"].into_iter().chain(arguments)).dir(root);
+    let variables = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
+    variables.into_iter().fold(git, Invocation::env_remove).timeout(Duration::from_secs(30))
+}
+
+#[cfg(test)]
+mod tests {
+    use xshell::{Shell, cmd};
+
+    use super::*;
+
+    /// A repository with two hosts and nothing added yet.
+    fn repository() -> (Shell, xshell::TempDir) {
+        let shell = Shell::new().unwrap();
+        let dir = shell.create_temp_dir().unwrap();
+        shell.change_dir(dir.path());
+        cmd!(shell, "git init --quiet").run().expect("this test needs git");
+        for file in ["flake.nix", "hosts/hosts.toml", "hosts/arm/default.nix", "hosts/web/default.nix"] {
+            shell.write_file(file, "").unwrap();
+        }
+        (shell, dir)
+    }
+
+    fn check(dir: &xshell::TempDir) -> Result<(), String> {
+        let row = |name: &str| format!("[host.{name}]\ndescription='d'\nsystem='i686-linux'\nartifacts=['system']\n");
+        let matrix = Matrix::parse(&(row("arm") + &row("web")), &["arm".into(), "web".into()]).unwrap();
+        sees(Utf8Path::from_path(dir.path()).unwrap(), &matrix).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_git_does_not_track_is_named_with_the_command_that_adds_it() {
+        let (shell, dir) = repository();
+        let error = check(&dir).unwrap_err();
+        assert!(error.starts_with("Git does not track flake.nix and hosts/,"), "{error}");
+        assert!(error.contains("add --intent-to-add flake.nix hosts`"), "{error}");
+
+        cmd!(shell, "git add flake.nix").run().unwrap();
+        let error = check(&dir).unwrap_err();
+        assert!(error.starts_with("Git does not track hosts/,"), "{error}");
+
+        cmd!(shell, "git add --intent-to-add hosts/hosts.toml hosts/arm").run().unwrap();
+        let error = check(&dir).unwrap_err();
+        assert!(error.starts_with("Git does not track hosts/web,"), "{error}");
+        assert!(error.contains("add --intent-to-add hosts/web`"), "{error}");
+
+        cmd!(shell, "git add --intent-to-add hosts/web").run().unwrap();
+        check(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_added_is_not_proposed_in_vain() {
+        let (shell, dir) = repository();
+        shell.write_file(".gitignore", "web/\n").unwrap();
+        cmd!(shell, "git add .").run().unwrap();
+        let error = check(&dir).unwrap_err();
+        assert!(error.contains("Nothing in hosts/web can be added: it is empty, or .gitignore"), "{error}");
+    }
+
+    #[test]
+    fn files_that_nix_would_quietly_do_without_are_listed() {
+        let (shell, dir) = repository();
+        cmd!(shell, "git add .").run().unwrap();
+        shell.write_file("hosts/web/live.nix", "").unwrap();
+        shell.write_file("modules/new.nix", "").unwrap();
+        shell.write_file("notes.txt", "").unwrap();
+        let files = list(Utf8Path::from_path(dir.path()).unwrap()).unwrap();
+        assert_eq!(files.untracked, ["hosts/web/live.nix", "modules/new.nix"]);
+        assert!(unseen("/x".into(), &files.untracked).contains("add --intent-to-add hosts/web/live.nix modules/new"));
+        check(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_repository_that_git_cannot_read_is_explained() {
+        let (shell, dir) = repository();
+        shell.remove_path(".git/HEAD").unwrap();
+        let error = check(&dir).unwrap_err();
+        assert!(error.contains("Git cannot tell what it tracks") && error.contains("--fleet path:"), "{error}");
+    }
+}
