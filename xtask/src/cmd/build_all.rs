@@ -41,17 +41,20 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
     let results = Results::claim(&flags.out_link)?;
     let nix = Nix::find(cancel)?;
-    if flags.fleet.fleet == "demo" && !flags.setup {
-        setup::require(cancel)?;
-    }
     let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
-    produce::announce_builders(&nix.settings(cancel)?, &plan.jobs, &progress);
     if flags.dry_run {
         return dry_run(&fleet, &plan.jobs, &options, &progress, cancel);
     }
     let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &nix, &plan.jobs, &progress, cancel)?;
     let known = reuse.known();
+    // Where everything is there already, nobody needs to know what this machine could build.
+    if plan.jobs.iter().any(|job| known.get(&job.id).is_none_or(|known| !known.derivation.out.exists())) {
+        if flags.fleet.fleet == "demo" && !flags.setup {
+            setup::require(cancel)?;
+        }
+        produce::announce_builders(&nix.settings(cancel)?, &plan.jobs, &progress);
+    }
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
     let sound = reuse.save(&jobs, &progress, cancel);
     progress.finish();
