@@ -14,7 +14,8 @@ let
   rows = builtins.mapAttrs complete matrix.host;
 
   toolboxes = builtins.mapAttrs (system: platform: import ./build/toolbox.nix { inherit system platform; }) platforms;
-  hosts = builtins.mapAttrs (name: row: import ./host.nix { inherit row toolboxes; directory = ./hosts + "/${name}"; }) rows;
+  tester = import ./build/tester.nix { toolbox = toolboxes.x86_64-linux; };
+  hosts = builtins.mapAttrs (name: row: import ./host.nix { inherit row toolboxes tester; directory = ./hosts + "/${name}"; }) rows;
 
   # { a = { x = 1; }; } with f "a" "x" 1 = [ { name; value; } ] becomes one flat attribute set.
   names = builtins.attrNames;

@@ -1,5 +1,5 @@
 # One row of hosts.toml and its folder in; the host's jobs (iso, system, tests) out.
-{ row, toolboxes, directory }:
+{ row, toolboxes, tester, directory }:
 let
   inherit (row) name;
   toolbox = toolboxes.${row.system};
@@ -23,7 +23,18 @@ let
   system = toplevel "system" [ common (optional (directory + "/installed.nix")) ];
   iso = import ./build/iso.nix { inherit toolbox; } ({ inherit name live; inherit (common) version; }
     // (if has "system" then { installed = system; } else { }));
+
+  makeTest = import ./build/test.nix { inherit tester; inherit (toolbox) platform; };
+  hostTest = directory + "/test.py";
+  test = name': makeTest {
+    name = "${name}-${name'}";
+    test = name';
+    host = { inherit name; inherit (row) system; inherit (common) version; };
+    iso = if has "iso" then iso else null;
+    system = if has "system" then system else null;
+    hostTest = if builtins.pathExists hostTest then hostTest else null;
+  };
 in
 (if has "iso" then { inherit iso; } else { })
 // (if has "system" then { inherit system; } else { })
-// { tests = { }; }
+// { tests = builtins.listToAttrs (map (name: { inherit name; value = test name; }) row.tests); }

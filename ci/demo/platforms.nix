@@ -8,6 +8,8 @@
     grub = { package = "grub-efi-amd64-bin"; file = "x86_64-efi/monolithic/gcdx64.efi"; };
     efi = "BOOTX64.EFI";
     bios = true;
+    qemu = "qemu-system-x86_64";
+    firmware = { code = "usr/share/OVMF/OVMF_CODE_4M.fd"; variables = "usr/share/OVMF/OVMF_VARS_4M.fd"; };
     # The kernel of Debian's installer comes in small parts; only these are downloaded.
     kernel = map (part: "${part}-amd64-di") [
       "kernel-image" "ata-modules" "cdrom-core-modules" "crc-modules" "ext4-modules" "fat-modules" "isofs-modules"
@@ -25,6 +27,8 @@
     grub = { package = "grub-efi-arm64-bin"; file = "arm64-efi/monolithic/gcdaa64.efi"; };
     efi = "BOOTAA64.EFI";
     bios = false;
+    qemu = "qemu-system-aarch64";
+    firmware = { code = "usr/share/AAVMF/AAVMF_CODE.fd"; variables = "usr/share/AAVMF/AAVMF_VARS.fd"; };
     # One package of 360 MB unpacked: these parts of it are taken.
     # busybox's tar takes folders and whole names, so VERSION stands for the kernel's.
     kernel = [ "linux-image-arm64" ];

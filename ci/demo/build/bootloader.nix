@@ -5,8 +5,6 @@
   # Debian's monolithic GRUB looks for /.disk/info to find its medium and reads /boot/grub/grub.cfg there.
   grub = ''
     set timeout=1
-    serial --unit=0 --speed=115200
-    terminal_output console
     menuentry "${title}" {
       linux ${kernel} ${params}
       initrd ${initrd}

@@ -2,10 +2,10 @@
 # It names no host: every host of an architecture shares it, and the kernel's command line says which system to start.
 { kernel, platform, run }:
 let
-  wanted = platform.modules ++ [
-    "virtio_pci" "virtio_blk" "virtio_net" "xhci-pci" "ehci-pci" "usb-storage" "uas" "sd_mod" "sr_mod" "nvme"
-    "isofs" "ext4" "vfat" "nls_cp437" "nls_ascii"
-  ];
+  wanted = [
+    "virtio_pci" "virtio_blk" "virtio_net" "virtio_scsi" "xhci-pci" "ehci-pci" "usb-storage" "uas" "sd_mod" "sr_mod" "nvme"
+    "isofs" "ext4" "crc32c_generic" "vfat" "nls_cp437" "nls_ascii"
+  ] ++ platform.modules;
 in
 run {
   name = "initrd";

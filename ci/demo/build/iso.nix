@@ -12,7 +12,7 @@ let
   };
   boot = import ./boot-image.nix { inherit toolbox; } { inherit name; system = installed; };
 in
-run {
+(run {
   name = "${name}-iso-${version}";
   PATH = "${media}/bin:${run.applets}/bin";
   inherit (loader) grub syslinux efi;
@@ -29,4 +29,4 @@ run {
   file = "${name}-${version}-${toolbox.system}.iso";
   label = builtins.substring 0 32 "drydock-${name}";
   script = builtins.readFile ./iso.sh;
-}
+}) // { path = "iso/${name}-${version}-${toolbox.system}.iso"; }

@@ -3,8 +3,6 @@
 paths() { grep '^/nix/store/' "$1" | sort -u; }
 
 mkdir -p $out/iso tree/boot/grub tree/.disk tree/nix/store efi/EFI/BOOT
-cp $live/kernel tree/boot/vmlinuz
-cp $live/initrd tree/boot/initrd
 params=$(cat $live/kernel-params)
 printf %s "$grub" | sed "s|@params@|$params|" > tree/boot/grub/grub.cfg
 echo "$file" > tree/.disk/info
@@ -13,6 +11,10 @@ echo "$file" > tree/.disk/info
 cat live-closure installed-closure 2>/dev/null | grep '^/nix/store/' | sort -u | while read -r path; do
   cp -a "$path" tree/nix/store/
 done
+
+# The boot loaders know nothing of store paths; hard links cost no second copy, neither here nor on the medium.
+ln tree$(readlink -f $live/kernel) tree/boot/vmlinuz
+ln tree$(readlink -f $live/initrd) tree/boot/initrd
 
 if [ -n "$installed" ]; then
   mkdir tree/install

@@ -6,7 +6,7 @@ let
   inherit (toolbox) platform run kernel initrd system;
   inherit (configuration) version services;
   tty = builtins.head (builtins.split "," platform.console);
-  kernelParams = [ "console=tty0" "console=${platform.console}" "panic=10" ] ++ configuration.kernelParams;
+  kernelParams = [ "console=tty0" "console=${platform.console}" "panic=10" "loglevel=4" ] ++ configuration.kernelParams;
   userland = toolbox.userland ([ "drydock-announce" "drydock-network" ]
     ++ (if artifact == "iso" then [ "drydock-install" ] else [ ]));
   lines = f: builtins.concatStringsSep "" (map (line: line + "\n") f);
@@ -25,7 +25,8 @@ run {
     format = "drydock-demo-system";
     formatVersion = 1;
     host = name;
-    inherit artifact version system kernelParams;
+    inherit artifact version system;
+    kernelParams = builtins.concatStringsSep " " kernelParams;
     services = builtins.attrNames services;
     kernel = "${kernel.image}/vmlinuz";
     initrd = "${initrd}/initrd";
