@@ -7,7 +7,9 @@ let
   lives = map (of "-live") (lib.filter (row: lib.elem "iso" row.artifacts) rows);
   installeds = map (of "") (lib.filter (row: lib.elem "system" row.artifacts) rows);
   name = config: config.networking.hostName;
-  tool = config: lib.any (package: lib.getName package == "drydock-install") config.environment.systemPackages;
+  tool =
+    config:
+    lib.any (package: lib.getName package == "drydock-install") config.environment.systemPackages;
 
   statements =
     lib.concatMap (config: [
@@ -17,7 +19,10 @@ let
       }
       {
         says = "${name config}: the medium mounts no disk of the installed system";
-        holds = !(lib.any (lib.hasPrefix "/dev/disk/by-partlabel/") (map (fs: toString fs.device) (lib.attrValues config.fileSystems)));
+        holds =
+          !(lib.any (lib.hasPrefix "/dev/disk/by-partlabel/") (
+            map (fs: toString fs.device) (lib.attrValues config.fileSystems)
+          ));
       }
       {
         says = "${name config}: the medium knows no disko layout";
@@ -47,7 +52,9 @@ let
       }
       {
         says = "${name config}: no empty password in the installed system";
-        holds = lib.all (user: user.initialHashedPassword != "" && user.hashedPassword != "") (lib.attrValues config.users.users);
+        holds = lib.all (user: user.initialHashedPassword != "" && user.hashedPassword != "") (
+          lib.attrValues config.users.users
+        );
       }
     ]) installeds;
   wrong = map (statement: statement.says) (lib.filter (statement: !statement.holds) statements);
@@ -58,5 +65,7 @@ in
     if wrong != [ ] then
       throw "these do not hold:\n  - ${lib.concatStringsSep "\n  - " wrong}"
     else
-      pkgs.writeText "live-and-installed-apart" (lib.concatMapStrings (statement: statement.says + "\n") statements);
+      pkgs.writeText "live-and-installed-apart" (
+        lib.concatMapStrings (statement: statement.says + "\n") statements
+      );
 }

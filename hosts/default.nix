@@ -12,7 +12,13 @@
 let
   inherit (nixpkgs) lib;
   rows = import ./matrix.nix { inherit lib hosts; };
-  systems = lib.unique ([ "x86_64-linux" "aarch64-linux" ] ++ lib.mapAttrsToList (_: row: row.system) rows);
+  systems = lib.unique (
+    [
+      "x86_64-linux"
+      "aarch64-linux"
+    ]
+    ++ lib.mapAttrsToList (_: row: row.system) rows
+  );
 
   # One nixpkgs for all installed hosts of a system: a quarter less evaluation for a fleet.
   pkgs = lib.genAttrs systems (
@@ -24,7 +30,15 @@ let
   );
 
   machine = import ./machine.nix {
-    inherit nixpkgs disko hosts pkgs specialArgs liveProfiles revision;
+    inherit
+      nixpkgs
+      disko
+      hosts
+      pkgs
+      specialArgs
+      liveProfiles
+      revision
+      ;
   };
   machines = lib.mapAttrs (_: machine) rows;
   test = import ../ci/tests { inherit lib pkgs; };
@@ -36,7 +50,9 @@ let
     in
     lib.optionalAttrs (lib.elem "iso" row.artifacts) { inherit (host) iso; }
     // lib.optionalAttrs (lib.elem "system" row.artifacts) { inherit (host) system; }
-    // { tests = lib.genAttrs row.tests (test host); };
+    // {
+      tests = lib.genAttrs row.tests (test host);
+    };
   jobs = lib.mapAttrs job rows;
 
   # { <host> = { <output name> = value; }; } -> { <system> = { <output name> = value; }; }
@@ -58,5 +74,7 @@ in
   packages = bySystem (
     name: lib.optionalAttrs (jobs.${name} ? iso) { "${name}-iso" = jobs.${name}.iso; }
   );
-  checks = bySystem (name: lib.mapAttrs' (kind: lib.nameValuePair "${name}-${kind}") jobs.${name}.tests);
+  checks = bySystem (
+    name: lib.mapAttrs' (kind: lib.nameValuePair "${name}-${kind}") jobs.${name}.tests
+  );
 }

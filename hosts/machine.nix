@@ -26,10 +26,12 @@ row:
 let
   folder = hosts + "/${row.name}";
   profile =
-    profiles.${row.live} or (throw "hosts/hosts.toml: host \"${row.name}\": unknown live profile \"${row.live}\"; known are ${lib.concatStringsSep ", " (lib.attrNames profiles)}");
+    profiles.${row.live}
+      or (throw "hosts/hosts.toml: host \"${row.name}\": unknown live profile \"${row.live}\"; known are ${lib.concatStringsSep ", " (lib.attrNames profiles)}");
   arguments = {
     inputs = { inherit nixpkgs disko; };
-  } // specialArgs;
+  }
+  // specialArgs;
 
   common = live: [
     ../modules/base.nix
@@ -73,7 +75,13 @@ let
   live = nixos livePkgs liveModules;
 in
 {
-  inherit row installed live folder installedModules;
+  inherit
+    row
+    installed
+    live
+    folder
+    installedModules
+    ;
   specialArgs = arguments;
   iso = live.config.system.build.isoImage;
   system = installed.config.system.build.toplevel;

@@ -4,15 +4,33 @@ let
   file = "hosts/hosts.toml";
   toml = builtins.fromTOML (builtins.readFile (hosts + "/hosts.toml"));
   known = {
-    artifacts = [ "iso" "system" ];
-    tests = [ "system" "live" "install" "switch" ];
-    keys = [ "description" "system" "artifacts" "live" "tests" "tags" ];
+    artifacts = [
+      "iso"
+      "system"
+    ];
+    tests = [
+      "system"
+      "live"
+      "install"
+      "switch"
+    ];
+    keys = [
+      "description"
+      "system"
+      "artifacts"
+      "live"
+      "tests"
+      "tags"
+    ];
   };
   fallback = {
     system = "x86_64-linux";
     artifacts = known.artifacts;
     live = "minimal";
-    tests = [ "system" "live" ];
+    tests = [
+      "system"
+      "live"
+    ];
     tags = [ ];
   };
   # What each test boots, and so which artifacts its row must have.
@@ -20,13 +38,18 @@ let
     system = [ "system" ];
     switch = [ "system" ];
     live = [ "iso" ];
-    install = [ "iso" "system" ];
+    install = [
+      "iso"
+      "system"
+    ];
   };
 
   quote = lib.concatMapStringsSep ", " (word: "\"${word}\"");
-  unknown = what: allowed: given: map (
-    word: "unknown ${what} \"${word}\"; known are ${quote allowed}"
-  ) (lib.subtractLists allowed given);
+  unknown =
+    what: allowed: given:
+    map (word: "unknown ${what} \"${word}\"; known are ${quote allowed}") (
+      lib.subtractLists allowed given
+    );
 
   row =
     name: written:
@@ -53,7 +76,8 @@ let
         tests = lib.subtractLists missing whole.tests;
       };
 
-  named = toml.host or (throw "${file}: no [host.<name>] table; add one, or run `cargo xtask new-host NAME`");
+  named =
+    toml.host or (throw "${file}: no [host.<name>] table; add one, or run `cargo xtask new-host NAME`");
   folders = lib.attrNames (lib.filterAttrs (_: type: type == "directory") (builtins.readDir hosts));
   mistakes =
     map (name: "host name \"${name}\" does not match ^[a-z0-9][a-z0-9-]{0,62}$") (

@@ -14,7 +14,11 @@ in
       description = "The disk to install to; the default is the one that drydock-install asks for.";
     };
     filesystem = mkOption {
-      type = types.enum [ "ext4" "xfs" "btrfs" ];
+      type = types.enum [
+        "ext4"
+        "xfs"
+        "btrfs"
+      ];
       default = "ext4";
       description = "Root file system.";
     };

@@ -23,7 +23,11 @@ in
       description = "Volume label, at most ${toString limit} bytes; stage 1 finds the medium by it.";
     };
     compression = mkOption {
-      type = types.enum [ "fast" "small" "none" ];
+      type = types.enum [
+        "fast"
+        "small"
+        "none"
+      ];
       default = "fast";
       description = "`fast` builds in a fraction of the time, `small` suits a release, `none` a test.";
     };

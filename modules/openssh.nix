@@ -20,7 +20,10 @@
   };
 
   # A live medium can be used from its console; an installed host without a key may be locked.
-  warnings = lib.optional (!config.site.live && lib.all (admin: admin.keys == [ ]) (lib.attrValues config.site.admins)) ''
-    host "${config.networking.hostName}": ssh is on, but nobody has a key; add yours under site.admins in hosts/admins.nix.
-  '';
+  warnings =
+    lib.optional
+      (!config.site.live && lib.all (admin: admin.keys == [ ]) (lib.attrValues config.site.admins))
+      ''
+        host "${config.networking.hostName}": ssh is on, but nobody has a key; add yours under site.admins in hosts/admins.nix.
+      '';
 }

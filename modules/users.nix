@@ -27,16 +27,18 @@ in
   };
 
   config = {
-    users.users = lib.mapAttrs (_: admin: {
-      isNormalUser = true;
-      inherit (admin) description;
-      extraGroups = [ "wheel" ];
-      openssh.authorizedKeys.keys = admin.keys;
-    }) cfg // {
-      root.openssh.authorizedKeys.keys = lib.mkIf config.site.live (
-        lib.concatMap (admin: admin.keys) (lib.attrValues cfg)
-      );
-    };
+    users.users =
+      lib.mapAttrs (_: admin: {
+        isNormalUser = true;
+        inherit (admin) description;
+        extraGroups = [ "wheel" ];
+        openssh.authorizedKeys.keys = admin.keys;
+      }) cfg
+      // {
+        root.openssh.authorizedKeys.keys = lib.mkIf config.site.live (
+          lib.concatMap (admin: admin.keys) (lib.attrValues cfg)
+        );
+      };
     # Accounts have no password, so sudo cannot ask for one.
     security.sudo.wheelNeedsPassword = lib.mkDefault false;
   };

@@ -8,7 +8,10 @@ let
   inherit (host) row;
   hostPkgs = pkgs.${row.system};
   x86 = hostPkgs.stdenv.hostPlatform.isx86;
-  qemu = import (hostPkgs.path + "/nixos/lib/qemu-common.nix") { inherit lib; inherit (hostPkgs) stdenv; };
+  qemu = import (hostPkgs.path + "/nixos/lib/qemu-common.nix") {
+    inherit lib;
+    inherit (hostPkgs) stdenv;
+  };
   test = kinds.${kind} { inherit host lib; };
 
   # What the Python side needs to know; only what this test boots, so that nothing else rebuilds it.
@@ -22,26 +25,36 @@ let
     variables = hostPkgs.OVMF.variables;
     optical = if x86 then "ide-cd" else "virtio-scsi-pci -device scsi-cd";
     usb = if x86 then "usb-ehci" else "qemu-xhci";
-    firmwares = if x86 then [ "bios" "uefi" ] else [ "uefi" ];
-    media = [ "cdrom" "usb" ];
+    firmwares =
+      if x86 then
+        [
+          "bios"
+          "uefi"
+        ]
+      else
+        [ "uefi" ];
+    media = [
+      "cdrom"
+      "usb"
+    ];
     iso = "";
     disks = [ ];
-  } // test.given or { };
+  }
+  // test.given or { };
 
   hostTest = host.folder + "/test.py";
-  lines = file: builtins.readFile file + "\n";
 in
 hostPkgs.testers.runNixOSTest {
   name = "${row.name}-${kind}";
   nodes = test.nodes or { };
   node.specialArgs = host.specialArgs;
-  # A JSON string is a Python string as well.
-  testScript = lib.concatStrings [
-    "import json\n\ngiven = json.loads(${builtins.toJSON (builtins.toJSON given)})\n"
-    (lines ./harness.py)
-    (lines (if builtins.pathExists hostTest then hostTest else ./no-host-test.py))
-    (lines test.script)
-  ];
+  testScript = import ./script.nix (
+    {
+      inherit given;
+      inherit (test) script;
+    }
+    // lib.optionalAttrs (builtins.pathExists hostTest) { inherit hostTest; }
+  );
   # KVM is used where it works; where it does not, the same test runs emulated and slower.
   requiredFeatures.kvm = false;
   globalTimeout = 3 * 60 * 60;

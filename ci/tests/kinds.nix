@@ -1,22 +1,23 @@
 # The tests a row of hosts.toml may ask for, each as what it boots and the script that drives it.
 { lib }:
 let
-  installedNode =
-    host: extra: {
-      machine = {
-        imports = host.installedModules ++ [ extra ];
-        virtualisation = {
-          memorySize = 2048;
-          diskSize = 8192;
-        };
+  installedNode = host: extra: {
+    machine = {
+      imports = host.installedModules ++ [ extra ];
+      virtualisation = {
+        memorySize = 2048;
+        diskSize = 8192;
       };
     };
+  };
   isoFile = host: "${host.iso}/${host.live.config.image.filePath}";
   # The disks that drydock-install asks for, by their names in the layout.
   askedDisks =
     host:
     lib.attrNames (
-      lib.filterAttrs (_: disk: lib.hasPrefix "/run/drydock/disk/" disk.device) host.installed.config.disko.devices.disk
+      lib.filterAttrs (
+        _: disk: lib.hasPrefix "/run/drydock/disk/" disk.device
+      ) host.installed.config.disko.devices.disk
     );
 in
 {
