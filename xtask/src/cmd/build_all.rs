@@ -41,7 +41,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
     let results = Results::claim(&flags.out_link)?;
     let nix = Nix::find(cancel)?;
-    let options = Options::from_flags(&flags.stages);
+    let mut options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
     if flags.dry_run {
         return dry_run(&fleet, &plan.jobs, &options, &progress, cancel);
@@ -53,7 +53,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         if flags.fleet.fleet == "demo" && !flags.setup {
             setup::require(cancel)?;
         }
-        produce::announce_builders(&nix.settings(cancel)?, &plan.jobs, &progress);
+        produce::choose_builders(&nix, &plan.jobs, &mut options.build, &progress, cancel)?;
     }
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
     let sound = reuse.save(&jobs, &progress, cancel);

@@ -1,7 +1,7 @@
 //! Jobs in, their records out: evaluation and realisation side by side, for every verb that builds.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,8 +15,9 @@ use crate::{
     fleet::Fleet,
     job::{Derivation, Failure, Job, JobId, Outcome},
     nix::{
-        Builder, Nix, Settings,
+        Builder, Nix,
         argv::{BuildOptions, Source},
+        remote,
     },
     process::Cancel,
     progress::{Event, Progress},
@@ -154,11 +155,32 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Says who builds for the systems that are not this machine's own, before anybody waits for them.
-pub fn announce_builders(settings: &Settings, jobs: &[Job], progress: &Progress) {
-    let systems: std::collections::BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
+/// Asks the remote builders whether they live, has Nix use only those, and says who builds for the systems
+/// that are not this machine's own, before anybody waits for them.
+pub fn choose_builders(
+    nix: &Nix,
+    jobs: &[Job],
+    build: &mut BuildOptions,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<()> {
+    let settings = nix.settings(cancel)?;
+    let lines = build.builders.as_deref().map_or_else(|| settings.builders(), remote::lines);
+    let probes = remote::probe(nix.version, &lines, cancel);
+    let live: Vec<String> =
+        probes.iter().filter(|probe| probe.answer.is_ok()).map(|probe| probe.line.clone()).collect();
+    for probe in &probes {
+        if let Err(why) = &probe.answer {
+            let text = format!("warning: builder {} is left out: {why}\n  try: `cargo xtask doctor`", probe.uri);
+            progress.tell(Event::Note(text));
+        }
+    }
+    if live.len() < probes.len() {
+        build.builders = Some(live.join(" ; "));
+    }
+    let systems: BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
     for system in systems {
-        let text = match settings.builder_of(system) {
+        let text = match settings.builder_of(system, &live) {
             Builder::Native => continue,
             Builder::Remote => format!("{system}: built by remote builders"),
             Builder::Emulated => {
@@ -168,6 +190,7 @@ pub fn announce_builders(settings: &Settings, jobs: &[Job], progress: &Progress)
         };
         progress.tell(Event::Note(text));
     }
+    Ok(())
 }
 
 /// The sources of a fleet as evaluators see them.

@@ -24,7 +24,7 @@ pub fn can_try(system: &str) -> bool {
 /// `needed` says that a host of the fleet has this system.
 pub fn examine(system: &str, needed: bool, settings: &Settings, cancel: &Cancel) -> Finding {
     let check = format!("build {system}");
-    match settings.builder_of(system) {
+    match settings.builder_of(system, &settings.builders()) {
         Builder::Native => Finding::ok(check, "this machine"),
         Builder::Remote => Finding::ok(check, "a remote builder"),
         Builder::Nobody(why) => {

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::{Finding, Needs, emulation};
 use crate::{
-    nix::{Nix, Settings, Version, argv},
-    process::{Cancel, End, Invocation},
+    nix::{Nix, Settings, Version, argv, remote},
+    process::{Cancel, Invocation},
     vmtest::kvm::Kvm,
 };
 
@@ -58,7 +58,7 @@ fn flakes(settings: &Settings) -> Finding {
 
 /// `nix store info`, which was `nix store ping` before 2.19, says whether the daemon trusts us.
 fn trust(version: Version, cancel: &Cancel) -> Finding {
-    let said = Invocation::new(store_info(version, None)).timeout(BUILDER_DEADLINE).capture(cancel);
+    let said = Invocation::new(argv::store_info(version, None)).timeout(BUILDER_DEADLINE).capture(cancel);
     let text = said.map(|said| format!("{}\n{}\n{}", said.stdout, said.stderr, said.end)).unwrap_or_default();
     if text.lines().any(|line| line.trim() == "Trusted: 1") {
         return Finding::ok("trusted-user", "the store takes our options (--builders, system-features)");
@@ -90,50 +90,14 @@ fn systems(needs: &Needs, settings: &Settings, cancel: &Cancel) -> Vec<Finding> 
 }
 
 fn builders(version: Version, settings: &Settings, cancel: &Cancel) -> Vec<Finding> {
-    settings.builders().par_iter().map(|line| builder(version, line, cancel)).collect()
-}
-
-/// Asks one remote builder for a sign of life. `line` is as in machines(5).
-fn builder(version: Version, line: &str, cancel: &Cancel) -> Finding {
-    let mut fields = line.split_whitespace();
-    let uri = fields.next().unwrap_or_default();
-    let check = format!("builder {uri}");
-    let key = fields.nth(1).filter(|&key| key != "-");
-    let invocation = Invocation::new(store_info(version, Some(&store_uri(uri, key))));
-    // Nix sets neither: without them ssh may wait for a password or for minutes.
-    let options = format!("{} -o BatchMode=yes -o ConnectTimeout=8", std::env::var("NIX_SSHOPTS").unwrap_or_default());
-    let said = invocation.env("NIX_SSHOPTS", options.trim()).timeout(BUILDER_DEADLINE).capture(cancel);
     let advice = "check `ssh` to it as the user who runs Nix builds (root where there is a daemon), its host key, \
                   and that Nix is on its PATH; or take it out of `builders`";
-    match said {
-        Ok(said) if said.end.is_success() => {
-            Finding::ok(check, format!("answers in {:.1} s", said.elapsed.as_secs_f64()))
-        }
-        Ok(said) if said.end == End::TimedOut => {
-            Finding::warn(check, format!("no answer in {} s", BUILDER_DEADLINE.as_secs()), advice)
-        }
-        Ok(said) => {
-            let lines: Vec<&str> = said.stderr.lines().map(str::trim).filter(|l| !l.starts_with("Store URL")).collect();
-            Finding::warn(check, format!("does not answer: {}", lines.join("; ")), advice)
-        }
-        Err(error) => Finding::warn(check, format!("{error:#}"), advice),
-    }
-}
-
-/// machines(5): a bare host name means ssh, and the key is a parameter of the store.
-fn store_uri(uri: &str, key: Option<&str>) -> String {
-    let full = if uri.contains("://") { uri.to_owned() } else { format!("ssh://{uri}") };
-    match key {
-        Some(key) => format!("{full}{}ssh-key={key}", if full.contains('?') { '&' } else { '?' }),
-        None => full,
-    }
-}
-
-fn store_info(version: Version, store: Option<&str>) -> Vec<String> {
-    let verb = if version >= (Version { major: 2, minor: 19 }) { "info" } else { "ping" };
-    let mut argv: Vec<String> = argv::NIX.into_iter().chain(["store", verb]).map(str::to_owned).collect();
-    argv.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store.to_owned()]));
-    argv
+    let probes = remote::probe(version, &settings.builders(), cancel).into_iter();
+    let judge = |probe: remote::Probe| match probe.answer {
+        Ok(took) => Finding::ok(format!("builder {}", probe.uri), format!("answers in {:.1} s", took.as_secs_f64())),
+        Err(why) => Finding::warn(format!("builder {}", probe.uri), why, advice),
+    };
+    probes.map(judge).collect()
 }
 
 /// What Nix believes of itself, held against what is true.
@@ -191,18 +155,6 @@ mod tests {
             let advice = features(&settings, kvm).into_iter().find(|f| f.check == "nix-kvm").and_then(|f| f.advice);
             assert_eq!(advice.is_some(), expected.is_some(), "{list} {kvm:?}");
             assert!(advice.unwrap_or_default().contains(expected.unwrap_or_default()), "{list} {kvm:?}");
-        }
-    }
-
-    #[test]
-    fn builders_are_asked_as_nix_would() {
-        let rows = [
-            (("arm", None), "ssh://arm"),
-            (("ssh-ng://b@arm", Some("/k")), "ssh-ng://b@arm?ssh-key=/k"),
-            (("ssh://arm?compress=true", Some("/k")), "ssh://arm?compress=true&ssh-key=/k"),
-        ];
-        for ((uri, key), expected) in rows {
-            assert_eq!(store_uri(uri, key), expected);
         }
     }
 

@@ -27,6 +27,12 @@ pub fn config(version: Version) -> Vec<String> {
     }
 }
 
+/// A sign of life from a store, the default one or another; `ping` up to 2.18.
+pub fn store_info(version: Version, store: Option<&str>) -> Vec<String> {
+    let verb = if version >= (Version { major: 2, minor: 19 }) { "info" } else { "ping" };
+    nix(["store", verb].into_iter().chain(store.into_iter().flat_map(|store| ["--store", store])))
+}
+
 /// Which of the store paths are not valid.
 pub fn invalid(paths: &[&str]) -> Vec<String> {
     ["nix-store", "--check-validity", "--print-invalid"].iter().chain(paths).map(|&s| s.to_owned()).collect()
@@ -193,6 +199,8 @@ mod tests {
         check(&path_info(V(26), &["/a"]), "nix … path-info --json --size --closure-size /a");
         check(&path_info(V(34), &["/a"]), "nix … path-info --json --size --closure-size --json-format 1 /a");
         check(&path_info(V(93), &["/a"]), "nix … path-info --json --size --closure-size /a");
+        check(&store_info(V(18), None), "nix … store ping");
+        check(&store_info(V(26), Some("ssh://b")), "nix … store info --store ssh://b");
         check(&invalid(&["/a", "/b"]), "nix-store --check-validity --print-invalid /a /b");
         check(
             &eval_apply(plain, "hydraJobs", "j: 1"),

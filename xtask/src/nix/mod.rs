@@ -2,6 +2,7 @@
 
 pub mod argv;
 pub mod event;
+pub mod remote;
 pub mod reply;
 mod settings;
 mod version;

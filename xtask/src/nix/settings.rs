@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 
+use super::remote;
+
 /// Nix's effective configuration (nix.conf(5)), as text values.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -44,28 +46,21 @@ impl Settings {
 
     /// The remote builders, one line each as in machines(5), with `@file` references followed.
     pub fn builders(&self) -> Vec<String> {
-        let lines = self.get("builders").split([';', '\n']).map(str::trim).filter(|line| !line.is_empty());
-        lines
-            .flat_map(|line| match line.strip_prefix('@') {
-                Some(file) => fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect(),
-                None => vec![line.to_owned()],
-            })
-            .map(|line| line.split('#').next().unwrap_or_default().trim().to_owned())
-            .filter(|line| !line.is_empty())
-            .collect()
+        let own = remote::lines(self.get("builders"));
+        let followed = own.iter().flat_map(|line| match line.strip_prefix('@') {
+            Some(file) => remote::lines(&fs::read_to_string(file).unwrap_or_default()),
+            None => vec![line.clone()],
+        });
+        followed.collect()
     }
 
-    /// Who would build for `system`: the native machine first, then a remote builder, then emulation.
-    pub fn builder_of(&self, system: &str) -> Builder {
+    /// Who would build for `system` with these remote builders: the native machine first, then a remote
+    /// builder, then emulation.
+    pub fn builder_of(&self, system: &str, remote: &[String]) -> Builder {
         if self.get("system") == system {
             return Builder::Native;
         }
-        let remote = |line: &String| {
-            let systems = line.split_whitespace().nth(1).unwrap_or("-");
-            let systems = if systems == "-" { self.get("system") } else { systems };
-            systems.split(',').any(|s| s == system)
-        };
-        if self.builders().iter().any(remote) {
+        if remote.iter().any(|line| remote::systems(line, self.get("system")).any(|s| s == system)) {
             return Builder::Remote;
         }
         let listed = self.words("extra-platforms").any(|s| s == system);
@@ -109,9 +104,9 @@ mod tests {
     #[test]
     fn a_foreign_system_without_a_builder_is_refused_with_advice() {
         let settings = Settings::parse("system = x86_64-linux\nextra-platforms = i686-linux\nbuilders = \n").unwrap();
-        assert_eq!(settings.builder_of("x86_64-linux"), Builder::Native);
-        assert_eq!(settings.builder_of("i686-linux"), Builder::Native);
-        let Builder::Nobody(why) = settings.builder_of("riscv64-linux") else { panic!("nobody builds riscv64") };
+        assert_eq!(settings.builder_of("x86_64-linux", &[]), Builder::Native);
+        assert_eq!(settings.builder_of("i686-linux", &[]), Builder::Native);
+        let Builder::Nobody(why) = settings.builder_of("riscv64-linux", &[]) else { panic!("nobody builds riscv64") };
         assert!(why.contains("riscv64-linux") && why.contains("try:"), "{why}");
     }
 
@@ -119,7 +114,7 @@ mod tests {
     fn remote_builders_come_before_emulation() {
         let text = "system = x86_64-linux\nextra-platforms = aarch64-linux\nbuilders = ssh-ng://arm aarch64-linux,armv7l-linux - 4\n";
         let settings = Settings::parse(text).unwrap();
-        assert_eq!(settings.builder_of("aarch64-linux"), Builder::Remote);
+        assert_eq!(settings.builder_of("aarch64-linux", &settings.builders()), Builder::Remote);
         assert_eq!(settings.builders().len(), 1);
     }
 

@@ -1,0 +1,92 @@
+//! Remote builders as lines of machines(5) in, which of them answer out. Nix itself tries a dead builder
+//! again for every derivation, so it is told only of those that live.
+
+use std::time::Duration;
+
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
+use super::{Version, argv};
+use crate::process::{Cancel, End, Invocation};
+
+/// How long a builder may take to answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A builder and what it answered.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The builder's line, as in machines(5).
+    pub line: String,
+    pub uri: String,
+    /// How long it took to answer, or why it did not.
+    pub answer: Result<Duration, String>,
+}
+
+/// Lines of machines(5) from one text, as the setting `builders` holds them; `@file` is not followed.
+pub fn lines(text: &str) -> Vec<String> {
+    let lines = text.split([';', '\n']).map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// The systems that a builder's line offers; `native` where it names none.
+pub fn systems<'a>(line: &'a str, native: &'a str) -> impl Iterator<Item = &'a str> {
+    let field = line.split_whitespace().nth(1).filter(|field| *field != "-").unwrap_or(native);
+    field.split(',')
+}
+
+/// Asks every builder for a sign of life, all at once, each under a deadline of ten seconds.
+pub fn probe(version: Version, lines: &[String], cancel: &Cancel) -> Vec<Probe> {
+    lines.par_iter().map(|line| ask(version, line, cancel)).collect()
+}
+
+fn ask(version: Version, line: &str, cancel: &Cancel) -> Probe {
+    let mut fields = line.split_whitespace();
+    let uri = fields.next().unwrap_or_default();
+    let key = fields.nth(1).filter(|&key| key != "-");
+    // Nix sets neither: without them ssh may wait for a password or for minutes.
+    let options = format!("{} -o BatchMode=yes -o ConnectTimeout=8", std::env::var("NIX_SSHOPTS").unwrap_or_default());
+    let invocation = Invocation::new(argv::store_info(version, Some(&store_uri(uri, key)))).timeout(DEADLINE);
+    let answer = match invocation.env("NIX_SSHOPTS", options.trim()).capture(cancel) {
+        Ok(said) if said.end.is_success() => Ok(said.elapsed),
+        Ok(said) if said.end == End::TimedOut => Err(format!("no answer in {} s", DEADLINE.as_secs())),
+        Ok(said) => {
+            let lines: Vec<&str> = said.stderr.lines().map(str::trim).filter(|l| !l.starts_with("Store URL")).collect();
+            Err(format!("does not answer: {}", lines.join("; ")))
+        }
+        Err(error) => Err(format!("{error:#}")),
+    };
+    Probe { line: line.to_owned(), uri: uri.to_owned(), answer }
+}
+
+/// machines(5): a bare host name means ssh, and the key is a parameter of the store.
+fn store_uri(uri: &str, key: Option<&str>) -> String {
+    let full = if uri.contains("://") { uri.to_owned() } else { format!("ssh://{uri}") };
+    match key {
+        Some(key) => format!("{full}{}ssh-key={key}", if full.contains('?') { '&' } else { '?' }),
+        None => full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builders_are_asked_as_nix_would() {
+        let rows = [
+            (("arm.example", None), "ssh://arm.example"),
+            (("ssh-ng://b", Some("/root/.ssh/id")), "ssh-ng://b?ssh-key=/root/.ssh/id"),
+            (("ssh://b?compress=true", Some("/k")), "ssh://b?compress=true&ssh-key=/k"),
+        ];
+        for ((uri, key), expected) in rows {
+            assert_eq!(store_uri(uri, key), expected);
+        }
+    }
+
+    #[test]
+    fn lines_and_their_systems() {
+        let lines = lines("ssh://a x86_64-linux,aarch64-linux - 4 # big\n ssh://b ; \n");
+        assert_eq!(lines, ["ssh://a x86_64-linux,aarch64-linux - 4", "ssh://b"]);
+        assert_eq!(systems(&lines[0], "n").collect::<Vec<_>>(), ["x86_64-linux", "aarch64-linux"]);
+        assert_eq!(systems(&lines[1], "n").collect::<Vec<_>>(), ["n"]);
+    }
+}
