@@ -32,6 +32,7 @@ pub enum Verb {
     Doctor(Doctor),
     Ci(Ci),
     Affected(Affected),
+    Boot(Boot),
 }
 
 /// Which fleet a verb reads.
@@ -256,4 +257,72 @@ pub struct Ci {
     /// Run ci/setup first, which installs what this machine lacks
     #[arg(long)]
     pub setup: bool,
+}
+
+/// Start a host's live medium, or its installed system, in a virtual machine.
+///
+/// Builds it first, which takes a moment when nothing has changed. With a screen there is a window; without
+/// one, or with --serial, the serial console is on the terminal. Ctrl-C ends the machine.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask boot web                             its live medium, by UEFI, in a window
+  cargo xtask boot web --serial --bios             by BIOS, on this terminal
+  cargo xtask boot web --disk web.img:20G          with an empty disk to install onto
+  cargo xtask boot web --installed --disk web.img  what was installed there
+  cargo xtask boot web --installed                 the installed system without installing it
+  cargo xtask boot web --no-network --snapshot     without a card; nothing is written to any disk
+  cargo xtask boot web --forward 8080:80           its port 80 as port 8080 here
+
+--installed without --disk: a system of the embedded fleet starts from a disk made of its closure. A NixOS
+system starts as `nixos-rebuild build-vm` starts it, and only on a machine of its own architecture; for
+others install it to a disk first, as above.")]
+pub struct Boot {
+    /// Which host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Its installed system instead of its live medium
+    #[arg(long)]
+    pub installed: bool,
+    /// The serial console on this terminal, no window
+    #[arg(long)]
+    pub serial: bool,
+    /// Start by UEFI; the default where the firmware is installed
+    #[arg(long, conflicts_with = "bios")]
+    pub uefi: bool,
+    /// Start by BIOS
+    #[arg(long)]
+    pub bios: bool,
+    /// The live medium as a USB stick instead of a CD
+    #[arg(long)]
+    pub usb: bool,
+    /// A disk image; with a size such as 20G it is made if it does not exist
+    #[arg(long, value_name = "FILE[:SIZE]")]
+    pub disk: Option<String>,
+    /// No network card
+    #[arg(long, conflicts_with = "forward")]
+    pub no_network: bool,
+    /// A port here for a port of the machine; may be given several times [default: a free one for 22]
+    #[arg(long, value_name = "HERE:GUEST")]
+    pub forward: Vec<String>,
+    /// Write nothing to any image
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(64..))]
+    pub memory: u32,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cores: u32,
+    /// Who runs the guest
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub accel: crate::vmtest::accel::Wish,
+    /// Take what an earlier run left in the results folder
+    #[arg(long)]
+    pub no_build: bool,
+    /// The results folder for --no-build
+    #[arg(long, value_name = "DIR", default_value = "result")]
+    pub out_link: Utf8PathBuf,
 }

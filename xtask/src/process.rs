@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// A line of a child's output longer than this is cut into pieces, so that a builder that writes without
 /// newlines cannot fill the memory. Bytes.
@@ -220,10 +220,28 @@ impl Invocation {
     }
 
     /// Hands the terminal over to the child and waits for it; an interrupt from the keyboard reaches it
-    /// because it stays in the terminal's foreground group.
-    pub fn interactive(&self) -> Result<End> {
-        let status = self.command().status().with_context(|| self.cannot_start())?;
-        Ok(end_of(status))
+    /// because it stays in the terminal's foreground group. An interrupt that reaches only us is passed on.
+    pub fn interactive(&self, cancel: &Cancel) -> Result<End> {
+        if cancel.is_set() {
+            return Ok(End::Cancelled);
+        }
+        let mut child = self.command().spawn().with_context(|| self.cannot_start())?;
+        let mut asked: Option<Instant> = None;
+        loop {
+            if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for `{}`", self.argv[0]))? {
+                return Ok(if cancel.is_set() { End::Cancelled } else { end_of(status) });
+            }
+            if cancel.is_set() {
+                let since = *asked.get_or_insert_with(|| {
+                    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                    Instant::now()
+                });
+                if since.elapsed() > GRACE {
+                    let _ = child.kill();
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn run(&self, cancel: &Cancel, input: Option<Vec<u8>>, on_bytes: &mut dyn FnMut(Stream, &[u8])) -> Result<End> {

@@ -1,6 +1,7 @@
 //! One file a verb; the only place where stages are put together.
 
 mod affected;
+mod boot;
 mod build_all;
 mod ci;
 mod completions;
@@ -29,6 +30,7 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::Ci(flags) => ci::run(&flags, &cancel),
         Verb::List(flags) => list::run(&flags),
         Verb::Completions(flags) => completions::run(&flags),
+        Verb::Boot(flags) => boot::run(&flags, &cancel),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),
         Verb::Affected(flags) => affected::run(&flags, &cancel),
     }

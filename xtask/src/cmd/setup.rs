@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// Runs `ci/setup` with its output on the terminal.
-pub fn install(_cancel: &Cancel) -> Result<()> {
+pub fn install(cancel: &Cancel) -> Result<()> {
     let script = script()?;
-    let end = Invocation::new([script.as_str()]).interactive()?;
+    let end = Invocation::new([script.as_str()]).interactive(cancel)?;
     if !end.is_success() {
         return Err(lacking(format!("{script} did not finish ({end}); what it said stands above")));
     }

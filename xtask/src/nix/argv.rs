@@ -139,6 +139,12 @@ pub fn build(drvs: &[&str], options: &BuildOptions) -> Vec<String> {
     nix(head.chain(options.arguments()).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
 }
 
+/// Builds one attribute of a flake and prints its output paths.
+pub fn build_attribute(source: Source<'_>, attribute: &str) -> Vec<String> {
+    let head = ["build", "--no-link", "--print-out-paths"].map(str::to_owned);
+    nix(head.into_iter().chain(source.arguments()).chain([format!("{}#{attribute}", source.flake)]))
+}
+
 /// What a person runs to see one derivation fail again.
 pub fn build_again(drv: &str) -> Vec<String> {
     ["nix", "build", "--no-link", "--print-build-logs", &format!("{drv}^*")].map(str::to_owned).to_vec()
@@ -220,6 +226,10 @@ mod tests {
             "nix … build --no-link --keep-going --log-format internal-json --option build-poll-interval 1 --max-jobs 2 --timeout 60 '/a.drv^*'",
         );
         check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
+        check(
+            &build_attribute(replaced, "x.driver"),
+            "nix … build --no-link --print-out-paths --override-input nixpkgs path:/n --no-write-lock-file path:/f#x.driver",
+        );
         check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(&sha256(&["/a"]), "nix … hash file --type sha256 --base16 /a");

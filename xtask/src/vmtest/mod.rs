@@ -1,5 +1,8 @@
 //! Test derivations in, verdicts out; and the virtual machines that people and probes start.
 
+pub mod accel;
 pub mod firmware;
+pub mod image;
 pub mod kvm;
 mod kvm_guest;
+pub mod machine;
