@@ -1,13 +1,15 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
 mod cache;
+mod ci;
 mod compare;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use cache::CacheFlags;
-pub use compare::Affected;
+pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
+pub use compare::{Affected, Matrix, PackingFlags, Report};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -33,6 +35,8 @@ pub enum Verb {
     Ci(Ci),
     Affected(Affected),
     Boot(Boot),
+    Matrix(Matrix),
+    Report(Report),
 }
 
 /// Which fleet a verb reads.

@@ -23,6 +23,7 @@ mod results;
 mod schedule;
 mod shard;
 mod vmtest;
+mod workflow;
 
 use std::{io, process::ExitCode};
 

@@ -7,10 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{HostName, JobId, Target};
+use crate::job::{Artifact, HostName, JobId, Target};
 
 /// The most jobs that GitHub runs from one matrix ("Usage limits" in GitHub's documentation).
 pub const MOST_ENTRIES: usize = 256;
+
+/// GiB that sources, tools and this program need on any runner.
+const BASE_DISK: u64 = 8;
 
 /// One job to place.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,15 @@ impl Piece {
     fn wants_kvm(&self) -> bool {
         matches!(self.id.target, Target::Test(_))
     }
+
+    /// GiB: an image stands in the store three times on its way (its closure, compressed, as the image).
+    fn disk(&self) -> u64 {
+        match self.id.target {
+            Target::Artifact(Artifact::Iso) => 10,
+            Target::Artifact(Artifact::System) => 6,
+            Target::Test(_) => 8,
+        }
+    }
 }
 
 /// One entry of a CI matrix: what one runner does.
@@ -39,6 +51,8 @@ pub struct Entry {
     pub runner: String,
     /// True if a job in it boots a virtual machine, which is slow without KVM.
     pub kvm: bool,
+    /// GiB of disk that its jobs are expected to need.
+    pub disk: u64,
     /// Expected seconds of all its jobs together, rounded up.
     pub seconds: u64,
     /// Job ids, space-separated; ids have no spaces.
@@ -140,6 +154,7 @@ fn entry(name: String, system: &str, pieces: &[&Piece]) -> Entry {
         system: system.to_owned(),
         runner: runner(system).to_owned(),
         kvm: pieces.iter().any(|piece| piece.wants_kvm()),
+        disk: BASE_DISK + pieces.iter().map(|piece| piece.disk()).sum::<u64>(),
         seconds: pieces.iter().map(|piece| piece.seconds).sum::<f64>().ceil() as u64,
         jobs: ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     }

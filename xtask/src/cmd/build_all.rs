@@ -79,7 +79,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
 
 /// Looks at every output, adds sizes, and hashes images; the hash of an image that an earlier run hashed at
 /// the same store path and size is kept, because store paths do not change.
-fn verify(nix: &Nix, jobs: &mut [JobRecord], earlier: &[Entry], cancel: &Cancel) -> Result<()> {
+pub(super) fn verify(nix: &Nix, jobs: &mut [JobRecord], earlier: &[Entry], cancel: &Cancel) -> Result<()> {
     let mut fresh = Vec::new();
     let mut images = BTreeMap::new();
     for job in jobs.iter_mut().filter(|job| job.outcome.is_success()) {
@@ -154,7 +154,7 @@ fn entry(job: &JobRecord, source: &FleetRecord) -> Option<Entry> {
     })
 }
 
-fn source(fleet: &Fleet, cancel: &Cancel) -> FleetRecord {
+pub(super) fn source(fleet: &Fleet, cancel: &Cancel) -> FleetRecord {
     let (revision, dirty) = fleet::revision(&fleet.root, cancel);
     FleetRecord { root: fleet.root.clone(), flake: fleet.flake_ref.clone(), revision, dirty }
 }

@@ -7,8 +7,10 @@ mod ci;
 mod completions;
 mod doctor;
 mod list;
+mod matrix;
 mod produce;
 mod reuse;
+mod report;
 mod setup;
 
 use anyhow::Result;
@@ -33,5 +35,7 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::Boot(flags) => boot::run(&flags, &cancel),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),
         Verb::Affected(flags) => affected::run(&flags, &cancel),
+        Verb::Matrix(flags) => matrix::run(&flags, &cancel),
+        Verb::Report(flags) => report::run(&flags),
     }
 }

@@ -1,8 +1,9 @@
 //! What can be typed after the verbs that compare and report: clap types and their help texts.
 
+use camino::Utf8PathBuf;
 use clap::Args;
 
-use super::{FleetFlags, StageFlags};
+use super::{FleetFlags, SelectionFlags, StageFlags};
 
 /// Say which hosts a change affects: unchanged, changed, new, removed or broken.
 ///
@@ -31,4 +32,83 @@ pub struct Affected {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Print the CI matrix as JSON: which runner builds and tests what.
+///
+/// One entry a job, or shards of about equal length with --shards. Never more than 256 entries, which is
+/// the most that GitHub takes; an empty matrix is `{"include":[]}`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask matrix                                 every artifact and test of every host
+  cargo xtask matrix --affected-by origin/main       only what differs from the main branch
+  cargo xtask matrix --shards 20 --skip-cached       twenty shards of what no binary cache has
+
+Durations come from the measurements of earlier runs; without any, from estimates.
+Exit codes: 0 printed, 1 a host does not evaluate (it is named on stderr and not in the matrix).")]
+pub struct Matrix {
+    #[command(flatten)]
+    pub selection: SelectionFlags,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    #[command(flatten)]
+    pub packing: PackingFlags,
+    /// Only what differs from the commit where the current branch left this one
+    #[arg(long, value_name = "REV")]
+    pub affected_by: Option<String>,
+}
+
+/// What becomes of the jobs of a matrix.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Packing")]
+pub struct PackingFlags {
+    /// Pack the jobs into at most this many entries [default: one entry a job]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+    /// Leave out jobs whose outputs a substituter already has
+    #[arg(long)]
+    pub skip_cached: bool,
+    /// Leave out the VM tests
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false)]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub no_tests: bool,
+    /// The measurements of earlier runs [default: history.json in the cache folder]
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<Utf8PathBuf>,
+}
+
+/// Turn JSON records of runs into Markdown, a web page, JUnit or annotations
+///
+/// Without a format it prints Markdown.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask build-all --json > run.json; cargo xtask report run.json
+  cargo xtask report records/ --html report.html --junit junit.xml
+  cargo xtask report run.json --annotations ci/demo/   for GitHub, on stdout")]
+pub struct Report {
+    /// Files with one record each, or folders of them
+    #[arg(value_name = "RECORD", required = true)]
+    pub records: Vec<Utf8PathBuf>,
+    /// Write Markdown to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<Utf8PathBuf>,
+    /// Cut the Markdown at this many bytes
+    #[arg(long, value_name = "BYTES", default_value_t = crate::report::github::SUMMARY_LIMIT)]
+    pub limit: usize,
+    /// Write a web page with plots of durations and sizes to this file; it needs no other file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<Utf8PathBuf>,
+    /// Write JUnit to this file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<Utf8PathBuf>,
+    /// Print GitHub annotations; PREFIX is the fleet's folder in the repository
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, default_missing_value = "")]
+    pub annotations: Option<String>,
+    /// The measurements of earlier runs, to say what grew [default: history.json in the cache folder]
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<Utf8PathBuf>,
 }

@@ -1,11 +1,42 @@
 //! `cargo xtask ci`: what the repository's continuous integration runs, the same here as there.
 
 mod checks;
+mod comment;
+mod entry;
+mod gate;
+mod local;
+mod merge;
+mod plan;
+mod release;
+mod runner;
+mod ship;
+mod update;
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
-use crate::{flags::Ci, process::Cancel};
+use crate::{
+    flags::{Ci, CiStep},
+    process::Cancel,
+};
 
 pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
-    checks::run(flags, cancel)
+    match &flags.step {
+        None if flags.local.local => local::run(&flags.local, cancel),
+        None => checks::run(flags, cancel),
+        Some(CiStep::Runner(flags)) => runner::run(flags, cancel),
+        Some(CiStep::Plan(flags)) => plan::run(flags, cancel),
+        Some(CiStep::Entry(flags)) => entry::run(flags, cancel),
+        Some(CiStep::Merge(flags)) => merge::run(flags),
+        Some(CiStep::Gate(flags)) => gate::run(flags),
+        Some(CiStep::Comment(flags)) => comment::run(flags, cancel),
+        Some(CiStep::Release(flags)) => release::run(flags, cancel),
+        Some(CiStep::Ship(flags)) => ship::run(flags, cancel),
+        Some(CiStep::Update(flags)) => update::run(flags, cancel),
+    }
+}
+
+/// A file that GitHub or a runner of its kind names in the environment; none elsewhere.
+fn runner_file(key: &str) -> Option<Utf8PathBuf> {
+    std::env::var(key).ok().filter(|path| !path.is_empty()).map(Utf8PathBuf::from)
 }

@@ -1,0 +1,106 @@
+//! The step `entry`: the jobs of one matrix entry in, their record and their images out.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a verb prints its report")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use camino::Utf8Path;
+
+use super::{plan::checked_name, runner_file};
+use crate::{
+    cmd::{
+        DONE, FAILED, INTERRUPTED, affected, build_all,
+        produce::{self, Options},
+        report::write,
+    },
+    diagnostic::usage,
+    flags,
+    fleet::Fleet,
+    git::Repository,
+    job::{Job, JobId},
+    nix::Nix,
+    process::Cancel,
+    progress::Progress,
+    report::{
+        github,
+        record::{JobRecord, Record, VERSION},
+        table::{self, Paint},
+    },
+};
+
+pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
+    let started = Instant::now();
+    let name = checked_name(&flags.name)?;
+    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let jobs = wanted(&fleet, &flags.jobs)?;
+    let nix = Nix::find(cancel)?;
+    let options = Options::from_flags(&flags.stages);
+    let progress = Progress::new(jobs.len());
+    produce::announce_builders(&nix.settings(cancel)?, &jobs, &progress);
+    let (mut records, mut seconds) =
+        produce::produce(&nix, &fleet, &jobs, &BTreeMap::new(), &options, &progress, cancel)?;
+    progress.finish();
+    if !cancel.is_set() {
+        build_all::verify(&nix, &mut records, &[], cancel)?;
+    }
+    seconds.total = started.elapsed().as_secs_f64();
+    let source = build_all::source(&fleet, cancel);
+    let command = format!("ci entry {name}");
+    let record =
+        Record { version: VERSION, command, fleet: source, nix: nix.version.to_string(), seconds, jobs: records };
+    write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
+    let images = link_images(&flags.out.join("images"), &record.jobs)?;
+    if let Some(file) = runner_file("GITHUB_OUTPUT") {
+        github::set_output(&file, "images", if images > 0 { "true" } else { "false" })?;
+    }
+    eprint!("{}", table::render(&record, Paint { colour: false }));
+    if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
+        let prefix = Repository::around(&fleet.root, cancel).ok();
+        let prefix = prefix.and_then(|repo| Some(format!("{}/", fleet.root.strip_prefix(repo.toplevel).ok()?)));
+        let prefix = prefix.filter(|prefix| prefix != "/").unwrap_or_default();
+        github::annotations(&record, &prefix).into_iter().for_each(|line| println!("{line}"));
+    }
+    Ok(match (cancel.is_set(), record.succeeded()) {
+        (true, _) => INTERRUPTED,
+        (false, true) => DONE,
+        (false, false) => FAILED,
+    })
+}
+
+/// The jobs that the entry names. One that the fleet does not have is wrong use: the plan was another fleet's.
+fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
+    let ids: BTreeSet<JobId> = text
+        .split_ascii_whitespace()
+        .map(|id| JobId::try_from(id.to_owned()).map_err(usage))
+        .collect::<Result<_>>()?;
+    let jobs: Vec<Job> = affected::all_jobs(fleet).into_iter().filter(|job| ids.contains(&job.id)).collect();
+    if let Some(unknown) = ids.iter().find(|id| !jobs.iter().any(|job| job.id == **id)) {
+        return Err(usage(format!(
+            "the fleet {} has no job {unknown}\n  the entry must come from a plan of the same fleet and commit",
+            fleet.root
+        )));
+    }
+    match jobs.is_empty() {
+        true => Err(usage("the entry names no job: --jobs is empty")),
+        false => Ok(jobs),
+    }
+}
+
+/// Links every image of the entry to `dir/<host>/<file>`, for the upload; says how many there are.
+fn link_images(dir: &Utf8Path, jobs: &[JobRecord]) -> Result<usize> {
+    let mut count = 0;
+    for job in jobs.iter().filter(|job| job.outcome.is_success()) {
+        let (Some(image), Some(derivation)) = (&job.image, &job.derivation) else { continue };
+        let folder = dir.join(job.job.host.as_str());
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {folder}"))?;
+        let link = folder.join(&image.file);
+        let _ = std::fs::remove_file(&link);
+        let target = derivation.out.join("iso").join(&image.file);
+        std::os::unix::fs::symlink(&target, &link).with_context(|| format!("cannot link {link}"))?;
+        count += 1;
+    }
+    Ok(count)
+}

@@ -1,0 +1,87 @@
+//! The step `gate`: results of the jobs before it in, one verdict out.
+#![expect(clippy::print_stderr, reason = "a verb prints its report")]
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::{
+    cmd::{DONE, FAILED},
+    diagnostic::usage,
+    flags,
+};
+
+/// One job of GitHub's `needs` context.
+#[derive(Debug, Deserialize)]
+struct Need {
+    result: String,
+    #[serde(default)]
+    outputs: BTreeMap<String, String>,
+}
+
+pub fn run(flags: &flags::Gate) -> Result<u8> {
+    let needs: BTreeMap<String, Need> = serde_json::from_str(&flags.needs)
+        .map_err(|error| usage(format!("--needs is not GitHub's `needs` as JSON: {error}")))?;
+    let verdicts = judge(&needs);
+    for (job, verdict) in &verdicts {
+        match verdict {
+            Ok(word) => eprintln!("{job}: {word}"),
+            Err(why) => eprintln!("{job}: {why}"),
+        }
+    }
+    let passed = !verdicts.is_empty() && verdicts.iter().all(|(_, verdict)| verdict.is_ok());
+    eprintln!("{}", if passed { "the gate is open" } else { "the gate is closed" });
+    Ok(if passed { DONE } else { FAILED })
+}
+
+/// What each job's result means. A job may be skipped only where the plan says that there is nothing to do.
+fn judge(needs: &BTreeMap<String, Need>) -> Vec<(&str, Result<&'static str, String>)> {
+    let planned = |output: &str| needs.get("plan").and_then(|plan| plan.outputs.get(output)).map(String::as_str);
+    let nothing_to_do = planned("any") == Some("false");
+    let verdict = |name: &str, need: &Need| match need.result.as_str() {
+        "success" => Ok("succeeded"),
+        "skipped" if name == "matrix" && nothing_to_do => Ok("skipped: nothing is affected"),
+        other => Err(format!("{other}, which is not success")),
+    };
+    needs.iter().map(|(name, need)| (name.as_str(), verdict(name, need))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(json: &str) -> bool {
+        run(&flags::Gate { needs: json.to_owned() }).unwrap() == DONE
+    }
+
+    #[test]
+    fn the_gate_opens_only_when_everything_needed_succeeded() {
+        let needs = |plan: &str, any: &str, matrix: &str, report: &str| {
+            format!(
+                r#"{{"plan":{{"result":"{plan}","outputs":{{"any":"{any}","matrix":"{{}}"}}}},
+                "matrix":{{"result":"{matrix}","outputs":{{}}}},"report":{{"result":"{report}"}}}}"#
+            )
+        };
+        let rows = [
+            (("success", "true", "success", "success"), true),
+            (("success", "false", "skipped", "success"), true),
+            (("success", "true", "skipped", "success"), false),
+            (("success", "true", "failure", "success"), false),
+            (("success", "true", "cancelled", "success"), false),
+            (("success", "true", "success", "failure"), false),
+            (("failure", "", "skipped", "success"), false),
+            (("failure", "false", "skipped", "skipped"), false),
+            (("success", "false", "skipped", "skipped"), false),
+        ];
+        for ((plan, any, matrix, report), expected) in rows {
+            assert_eq!(open(&needs(plan, any, matrix, report)), expected, "{plan} {any} {matrix} {report}");
+        }
+        assert!(!open("{}"), "a gate that waits for nothing proves nothing");
+    }
+
+    #[test]
+    fn what_is_no_json_is_wrong_use() {
+        assert!(run(&flags::Gate { needs: "nonsense".into() }).is_err());
+    }
+}

@@ -1,0 +1,157 @@
+//! The step `plan`: a fleet and perhaps a base in, plan.json and the outputs `matrix` and `any` out.
+#![expect(clippy::print_stderr, reason = "a verb prints its report")]
+
+use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+use super::runner_file;
+use crate::{
+    cmd::{DONE, INTERRUPTED, affected::Compared, matrix, produce::Options, report::write},
+    compare::hosts::{self, Status},
+    diagnostic::usage,
+    flags,
+    fleet::Fleet,
+    git::Repository,
+    job::{Failure, HostName, JobId},
+    process::Cancel,
+    report::github,
+    shard::Entry,
+};
+
+/// The version of plan.json.
+const VERSION: u32 = 1;
+
+/// What `plan` hands to `merge`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlanFile {
+    version: u32,
+    /// The commit that the fleet was compared with.
+    pub base: Option<String>,
+    /// The fleet's folder in the repository with a slash at its end, or nothing.
+    pub prefix: String,
+    pub entries: Vec<Entry>,
+    /// Jobs that do not evaluate; no entry attempts them.
+    pub broken: Vec<Broken>,
+    /// Jobs that a binary cache already has.
+    pub cached: Vec<JobId>,
+    /// Hosts that are not as they were at the base.
+    pub affected: Vec<Affected>,
+    /// How many hosts are as they were.
+    pub unchanged: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Broken {
+    pub job: JobId,
+    pub failure: Failure,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Affected {
+    pub host: HostName,
+    pub status: String,
+    /// Its affected jobs in words: `iso, tests.live`.
+    pub targets: String,
+}
+
+impl PlanFile {
+    /// The name under which it lies in the artifacts.
+    pub const NAME: &'static str = "plan.json";
+
+    /// Reads a plan that another runner wrote.
+    pub fn read(file: &Utf8Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+        let plan: Self = serde_json::from_str(&text).with_context(|| format!("{file} is no plan"))?;
+        anyhow::ensure!(plan.version == VERSION, "{file} is a plan of version {}, not {VERSION}", plan.version);
+        Ok(plan)
+    }
+}
+
+pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
+    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let options = Options::from_flags(&flags.stages);
+    // The first push of a branch comes with a base of zeros: there is nothing to compare with.
+    let base = Some(flags.base.as_str()).filter(|base| !base.trim_matches('0').is_empty());
+    let planned = matrix::planned(&fleet, base, &flags.packing, &options, cancel)?;
+    if cancel.is_set() {
+        return Ok(INTERRUPTED);
+    }
+    let entries = matrix::entries(&planned.pieces, &flags.packing);
+    let (affected, unchanged) = planned.compared.as_ref().map_or((vec![], 0), summary);
+    let plan = PlanFile {
+        version: VERSION,
+        base: planned.compared.map(|compared| compared.base),
+        prefix: prefix(&fleet.root, cancel),
+        entries,
+        broken: planned.broken.into_iter().map(|(job, failure)| Broken { job, failure }).collect(),
+        cached: planned.cached,
+        affected,
+        unchanged,
+    };
+    write(&flags.out.join(PlanFile::NAME), &serde_json::to_string_pretty(&plan)?)?;
+    if let Some(file) = runner_file("GITHUB_OUTPUT") {
+        github::set_output(&file, "any", if plan.entries.is_empty() { "false" } else { "true" })?;
+        github::set_output(&file, "matrix", &matrix::json(&plan.entries))?;
+    }
+    tell(&plan);
+    // A host that does not evaluate fails the report and so the gate, not the plan: the others are built.
+    Ok(DONE)
+}
+
+fn summary(compared: &Compared) -> (Vec<Affected>, usize) {
+    let affected = compared.hosts.iter().filter(|host| host.status != Status::Unchanged).map(|change| Affected {
+        host: change.host.clone(),
+        status: change.status.as_str().to_owned(),
+        targets: hosts::targets(change),
+    });
+    let affected: Vec<Affected> = affected.collect();
+    let unchanged = compared.hosts.len() - affected.len();
+    (affected, unchanged)
+}
+
+/// The fleet's folder in its repository, as annotations have to name files.
+fn prefix(root: &Utf8Path, cancel: &Cancel) -> String {
+    let repository = Repository::around(root, cancel).ok();
+    let inside = repository.and_then(|repo| Some(root.strip_prefix(&repo.toplevel).ok()?.to_owned()));
+    inside.filter(|dir| dir.as_str() != "").map_or_else(String::new, |dir: Utf8PathBuf| format!("{dir}/"))
+}
+
+fn tell(plan: &PlanFile) {
+    if let Some(base) = &plan.base {
+        eprintln!("against {base}: {} hosts affected, {} unchanged", plan.affected.len(), plan.unchanged);
+    }
+    for entry in &plan.entries {
+        eprintln!("{}: {} on {}, about {} s", entry.name, entry.jobs, entry.runner, entry.seconds);
+    }
+    for broken in &plan.broken {
+        let place = broken.failure.position.as_ref().map(|p| format!("{}{p}: ", plan.prefix)).unwrap_or_default();
+        eprintln!("{} does not evaluate: {place}{}", broken.job, broken.failure.message);
+    }
+    eprintln!("{} entries, {} jobs broken, {} cached", plan.entries.len(), plan.broken.len(), plan.cached.len());
+}
+
+/// An entry's name as it may stand in a file name: what came through a CI system is not believed.
+pub fn checked_name(name: &str) -> Result<&str> {
+    let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    match starts && name.chars().all(safe) && name.len() <= 200 {
+        true => Ok(name),
+        false => Err(usage(format!("`{name}` is no name of a matrix entry; `cargo xtask matrix` prints the names"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_entries_are_safe_file_names() {
+        for good in ["a.iso", "x86_64-linux-01", "0.tests.install"] {
+            assert!(checked_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "../a", "a/b", "-x", ".a", "a b", "$(id)", "A"] {
+            assert!(checked_name(bad).is_err(), "{bad}");
+        }
+    }
+}

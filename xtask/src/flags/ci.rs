@@ -1,0 +1,188 @@
+//! What can be typed after `cargo xtask ci`: clap types and their help texts.
+
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand};
+
+use super::{FleetFlags, PackingFlags, StageFlags};
+
+/// Run what the repository's continuous integration runs: format, lints, tests, the embedded fleet
+///
+/// Every check runs, also after one has failed. A check whose program is not installed says so and counts
+/// as not run. With a step, run that step of the workflow in .github/workflows/ci.yml.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Examples:
+  cargo xtask ci --setup                every check, from a bare machine
+  cargo xtask ci                        the same where everything is installed
+  cargo xtask ci --local --fleet demo   the jobs of the workflow, here, in throw-away clones")]
+pub struct Ci {
+    /// Run ci/setup first, which installs what this machine lacks
+    #[arg(long)]
+    pub setup: bool,
+    #[command(flatten)]
+    pub local: LocalFlags,
+    #[command(subcommand)]
+    pub step: Option<CiStep>,
+}
+
+/// How the workflow is run on this machine.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Running the workflow here")]
+pub struct LocalFlags {
+    /// Run the jobs of the workflow on this machine: plan, every matrix entry, report, gate
+    #[arg(long)]
+    pub local: bool,
+    /// The fleet, as a folder of the repository; `demo` is the embedded one
+    #[arg(long, value_name = "PATH", default_value = "demo", requires = "local")]
+    pub fleet: String,
+    /// Run as for a pull request against this revision; without it everything is built
+    #[arg(long, value_name = "REV", requires = "local")]
+    pub base: Option<String>,
+    /// The workflow
+    #[arg(long, value_name = "FILE", default_value = ".github/workflows/ci.yml", requires = "local")]
+    pub workflow: Utf8PathBuf,
+    /// Keep summaries, artifacts and logs in this folder
+    #[arg(long, value_name = "DIR", requires = "local")]
+    pub keep: Option<Utf8PathBuf>,
+    /// Leave out the VM tests, as the repository variable DRYDOCK_NO_TESTS does
+    #[arg(long, requires = "local")]
+    pub no_tests: bool,
+}
+
+/// A step of the workflow.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CiStep {
+    /// Prepare a hosted runner: KVM for everyone, disk space where the estimate demands it
+    Runner(Runner),
+    /// Decide what is built: writes plan.json, and the outputs `matrix` and `any`
+    Plan(Plan),
+    /// Build and test one entry of the matrix: writes its record
+    Entry(Entry),
+    /// Put all records together: summary, web page, JUnit, comment, measurements
+    Merge(Merge),
+    /// Pass if everything that was needed succeeded
+    Gate(Gate),
+    /// Write the report as a comment of a pull request, or renew the one that is there
+    Comment(Comment),
+    /// Collect the images of a build for a release and refuse those that are too large
+    Release(Release),
+    /// Create the release of a tag with what `release` collected
+    Ship(Ship),
+    /// Update the flake inputs, and say what this changes in every host
+    Update(Update),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Runner {
+    /// Bytes that the work is expected to need, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 0)]
+    pub disk: u64,
+    /// Set up KVM and say whether it works
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false)]
+    pub kvm: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    #[command(flatten)]
+    pub packing: PackingFlags,
+    /// Only what differs from the merge base with this revision; everything if it is empty
+    #[arg(long, value_name = "REV", default_value = "")]
+    pub base: String,
+    /// The folder for plan.json
+    #[arg(long, value_name = "DIR", default_value = "drydock-ci/plan")]
+    pub out: Utf8PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Entry {
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// The entry's name in the matrix
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The entry's jobs, separated by spaces
+    #[arg(long, value_name = "JOBS")]
+    pub jobs: String,
+    /// The folder for the record and the images
+    #[arg(long, value_name = "DIR", default_value = "drydock-ci/entry")]
+    pub out: Utf8PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Merge {
+    /// The folder with plan.json and the records, at any depth
+    #[arg(long, value_name = "DIR", default_value = "drydock-ci/artifacts")]
+    pub artifacts: Utf8PathBuf,
+    /// The folder for the reports
+    #[arg(long, value_name = "DIR", default_value = "drydock-ci/report")]
+    pub out: Utf8PathBuf,
+    /// The measurements of earlier runs, which are brought up to date
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<Utf8PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Gate {
+    /// Results and outputs of the jobs that the gate waits for: GitHub's `needs` as JSON
+    #[arg(long, value_name = "JSON")]
+    pub needs: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Comment {
+    /// The comment's text
+    #[arg(long, value_name = "FILE", default_value = "drydock-ci/report/comment.md")]
+    pub file: Utf8PathBuf,
+    /// The repository, as OWNER/NAME
+    #[arg(long, value_name = "REPOSITORY")]
+    pub repository: String,
+    /// The number of the pull request
+    #[arg(long, value_name = "NUMBER")]
+    pub pull: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Release {
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// Only hosts of this system
+    #[arg(long, value_name = "SYSTEM")]
+    pub system: Option<String>,
+    /// The folder for images, checksums and bills of materials
+    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
+    pub out: Utf8PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Ship {
+    /// The tag; its release is created as a draft
+    #[arg(long, value_name = "TAG")]
+    pub tag: String,
+    /// The folder that `release` wrote
+    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
+    pub dir: Utf8PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// The file for the text of the pull request
+    #[arg(long, value_name = "FILE", default_value = "drydock-ci/update.md")]
+    pub out: Utf8PathBuf,
+    /// Open a pull request in this repository, OWNER/NAME, or renew the one that is open
+    #[arg(long, value_name = "REPOSITORY")]
+    pub pull_request: Option<String>,
+}
