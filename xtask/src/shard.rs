@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
 use serde::{Deserialize, Serialize};
@@ -79,16 +79,39 @@ pub fn packed(pieces: &[Piece], shards: usize) -> Vec<Entry> {
         let width = bins.len().to_string().len();
         bins.into_iter().enumerate().map(move |(n, bin)| entry(format!("{system}-{:0width$}", n + 1), system, &bin))
     });
-    entries.collect()
+    let mut entries: Vec<Entry> = entries.collect();
+    name_after_hosts(&mut entries);
+    entries
 }
 
-/// Packs whole hosts, because a host's tests boot what its other jobs build; single jobs only where whole
-/// hosts would make the longest shard more than a tenth longer than it has to be.
+/// An entry that is one host's, and the only one of that host, is called like the host.
+fn name_after_hosts(entries: &mut [Entry]) {
+    let hosts = |entry: &Entry| -> BTreeSet<String> {
+        entry.jobs.split(' ').filter_map(|id| Some(id.split_once('.')?.0.to_owned())).collect()
+    };
+    let mut entries_of: BTreeMap<String, usize> = BTreeMap::new();
+    for host in entries.iter().flat_map(hosts) {
+        *entries_of.entry(host).or_default() += 1;
+    }
+    for entry in entries {
+        let own = hosts(entry);
+        if let Some(host) = own.first().filter(|host| own.len() == 1 && entries_of[*host] == 1) {
+            entry.name = format!("host-{host}");
+        }
+    }
+}
+
+/// Packs whole hosts, because a host's tests boot what its other jobs build, and apart that is built twice.
+/// Single jobs only where hosts must share shards and whole ones would make the longest shard more than a
+/// tenth longer than it has to be.
 fn balanced<'a>(pieces: &[&'a Piece], shards: usize) -> Vec<Vec<&'a Piece>> {
     const SLACK: f64 = 1.1;
     let mut hosts: BTreeMap<&HostName, Vec<&Piece>> = BTreeMap::new();
     for piece in pieces {
         hosts.entry(&piece.id.host).or_default().push(piece);
+    }
+    if hosts.len() <= shards {
+        return hosts.into_values().collect();
     }
     let whole = longest_first(hosts.into_values().collect(), shards);
     let length = |bin: &Vec<&Piece>| bin.iter().map(|piece| piece.seconds).sum::<f64>();
@@ -261,5 +284,7 @@ mod tests {
         let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         assert!(entries.iter().all(|e| e.name.chars().all(safe) && !e.name.starts_with('-')));
         assert_eq!(entries.iter().filter(|e| e.kvm).count(), 2);
+        let names: Vec<&str> = entries[2..].iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["host-0".to_owned(), format!("host-{name}")]);
     }
 }
