@@ -248,21 +248,6 @@ pub struct Doctor {
     pub json: bool,
 }
 
-/// Run what the repository's continuous integration runs: format, lints, tests, the embedded fleet
-///
-/// Every check runs, also after one has failed. A check whose program is not installed says so and counts
-/// as not run.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask ci --setup     everything, from a bare machine
-  cargo xtask ci             the same where everything is installed")]
-pub struct Ci {
-    /// Run ci/setup first, which installs what this machine lacks
-    #[arg(long)]
-    pub setup: bool,
-}
-
 /// Start a host's live medium, or its installed system, in a virtual machine.
 ///
 /// Builds it first, which takes a moment when nothing has changed. With a screen there is a window; without

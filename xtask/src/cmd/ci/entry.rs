@@ -37,9 +37,9 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let jobs = wanted(&fleet, &flags.jobs)?;
     let nix = Nix::find(cancel)?;
-    let options = Options::from_flags(&flags.stages);
+    let mut options = Options::from_flags(&flags.stages);
     let progress = Progress::new(jobs.len());
-    produce::announce_builders(&nix.settings(cancel)?, &jobs, &progress);
+    produce::choose_builders(&nix, &jobs, &mut options.build, &progress, cancel)?;
     let (mut records, mut seconds) =
         produce::produce(&nix, &fleet, &jobs, &BTreeMap::new(), &options, &progress, cancel)?;
     progress.finish();
