@@ -77,7 +77,8 @@ for entry in "${layout[@]}"; do
       fail "the layout fixes disk \"$name\" to $device; it cannot be moved to ${chosen[$name]}" 2
   elif [[ $device == /run/drydock/disk/* ]]; then
     [ -z "$yes" ] || fail "--yes needs --disk $name=DEVICE" 2
-    read -rp "Disk for \"$name\" (for example /dev/sda): " "chosen[$name]" || fail "no disk was chosen" 2
+    read -rp "Disk for \"$name\" (for example /dev/sda): " "chosen[$name]" || true
+    [ -n "${chosen[$name]:-}" ] || fail "no disk was chosen" 2
   else
     chosen[$name]=$device
   fi
