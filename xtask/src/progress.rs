@@ -1,7 +1,7 @@
 //! Events in, what a person sees while waiting out: moving lines on a terminal, plain lines elsewhere.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{IsTerminal as _, Write as _},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -30,6 +30,9 @@ pub enum Event {
 pub struct Progress {
     started: Instant,
     renderer: Mutex<Renderer>,
+    /// Notes that were shown, without their digits: every Nix process repeats its warnings, and a retry
+    /// differs from the last one only in its milliseconds.
+    shown: Mutex<BTreeSet<String>>,
 }
 
 enum Renderer {
@@ -45,10 +48,16 @@ impl Progress {
             true => Renderer::Terminal(Box::new(Terminal::new(total))),
             false => Renderer::Plain(Plain::new(total)),
         };
-        Self { started: Instant::now(), renderer: Mutex::new(renderer) }
+        Self { started: Instant::now(), renderer: Mutex::new(renderer), shown: Mutex::default() }
     }
 
     pub fn tell(&self, event: Event) {
+        if let Event::Note(text) = &event {
+            let essence = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+            if !self.shown.lock().unwrap_or_else(PoisonError::into_inner).insert(essence) {
+                return;
+            }
+        }
         let now = self.started.elapsed();
         match &mut *self.renderer.lock().unwrap_or_else(PoisonError::into_inner) {
             Renderer::Plain(plain) => {

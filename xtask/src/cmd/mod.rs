@@ -9,8 +9,8 @@ mod doctor;
 mod list;
 mod matrix;
 mod produce;
-mod reuse;
 mod report;
+mod reuse;
 mod setup;
 
 use anyhow::Result;

@@ -85,5 +85,8 @@ pub fn read(file: &Utf8Path) -> Result<Record> {
 /// Writes a file and the folders above it.
 pub fn write(file: &Utf8Path, text: &str) -> Result<()> {
     let folder = file.parent().filter(|dir| !dir.as_str().is_empty());
-    folder.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, text)).with_context(|| format!("cannot write {file}"))
+    folder
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(file, text))
+        .with_context(|| format!("cannot write {file}"))
 }

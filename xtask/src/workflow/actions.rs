@@ -49,7 +49,8 @@ pub fn carry_out(uses: &str, with: &BTreeMap<String, String>, place: &Place, can
 
 fn check_out(place: &Place, cancel: &Cancel) -> Result<String> {
     let git = |rest: &[&str]| {
-        let argv = ["git", "-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null"].iter().chain(rest).copied();
+        let argv =
+            ["git", "-c", "advice.detachedHead=false", "-c", "core.hooksPath=/dev/null"].iter().chain(rest).copied();
         let call = Invocation::new(argv).dir(&place.workspace);
         ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"].into_iter().fold(call, |i, key| i.env_remove(key)).read(cancel)
     };
@@ -73,7 +74,8 @@ fn upload(place: &Place, name: &str, path: &str, absent: &str) -> Result<String>
         list(&whole, &whole, &mut files)?;
     } else {
         for found in glob::glob(whole.as_str()).with_context(|| format!("`{path}` is no pattern"))? {
-            let file = Utf8PathBuf::from_path_buf(found?).map_err(|p| anyhow::anyhow!("{} is not UTF-8", p.display()))?;
+            let file =
+                Utf8PathBuf::from_path_buf(found?).map_err(|p| anyhow::anyhow!("{} is not UTF-8", p.display()))?;
             files.push((file.file_name().unwrap_or_default().into(), file));
         }
     }

@@ -284,7 +284,8 @@ mod tests {
 
     #[test]
     fn what_is_not_emulated_is_an_error() {
-        for text in ["${{ hashFiles('x') }}", "${{ secrets.X }}", "${{ a b }}", "${{ 'x }}", "${{ (1 }}", "${{ a[0] }}"] {
+        for text in ["${{ hashFiles('x') }}", "${{ secrets.X }}", "${{ a b }}", "${{ 'x }}", "${{ (1 }}", "${{ a[0] }}"]
+        {
             assert!(scope(Status::Success).value(text).is_err(), "{text}");
         }
     }

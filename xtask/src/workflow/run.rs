@@ -54,7 +54,8 @@ pub fn run(
     let mut results: BTreeMap<String, JobResult> = BTreeMap::new();
     let wanted = || jobs.iter().filter(|(name, _)| !around.left_out.contains(&name.as_str()));
     while let Some((name, job)) = wanted().find(|(name, job)| {
-        !results.contains_key(*name) && needs(job).iter().all(|n| results.contains_key(n) || around.left_out.contains(&n.as_str()))
+        !results.contains_key(*name)
+            && needs(job).iter().all(|n| results.contains_key(n) || around.left_out.contains(&n.as_str()))
     }) {
         if cancel.is_set() {
             break;
@@ -123,7 +124,8 @@ impl JobRunner<'_> {
             Value::String(text) => scope.value(text)?,
             other => other.clone(),
         };
-        let entries = matrix.get("include").and_then(Value::as_array).context("a matrix has `include` and nothing else")?;
+        let entries =
+            matrix.get("include").and_then(Value::as_array).context("a matrix has `include` and nothing else")?;
         if matrix.as_object().is_some_and(|map| map.len() != 1) {
             bail!("a matrix has `include` and nothing else here");
         }

@@ -32,8 +32,10 @@ pub fn run(flags: &flags::Comment, cancel: &Cancel) -> Result<u8> {
     }
     let list = format!("repos/{repository}/issues/{}/comments?per_page=100", flags.pull);
     let pages = api(&["--paginate", "--slurp", &list], None, cancel)?;
-    let pages: Vec<Vec<Listed>> = serde_json::from_str(&pages).context("GitHub's list of comments is in no known form")?;
-    let ours = pages.into_iter().flatten().find(|comment| comment.body.as_deref().is_some_and(|b| b.starts_with(MARKER)));
+    let pages: Vec<Vec<Listed>> =
+        serde_json::from_str(&pages).context("GitHub's list of comments is in no known form")?;
+    let ours =
+        pages.into_iter().flatten().find(|comment| comment.body.as_deref().is_some_and(|b| b.starts_with(MARKER)));
     let body = serde_json::json!({ "body": text }).to_string();
     match ours {
         Some(Listed { id, .. }) => {

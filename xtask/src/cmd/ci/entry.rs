@@ -72,10 +72,8 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
 
 /// The jobs that the entry names. One that the fleet does not have is wrong use: the plan was another fleet's.
 fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
-    let ids: BTreeSet<JobId> = text
-        .split_ascii_whitespace()
-        .map(|id| JobId::try_from(id.to_owned()).map_err(usage))
-        .collect::<Result<_>>()?;
+    let ids: BTreeSet<JobId> =
+        text.split_ascii_whitespace().map(|id| JobId::try_from(id.to_owned()).map_err(usage)).collect::<Result<_>>()?;
     let jobs: Vec<Job> = affected::all_jobs(fleet).into_iter().filter(|job| ids.contains(&job.id)).collect();
     if let Some(unknown) = ids.iter().find(|id| !jobs.iter().any(|job| job.id == **id)) {
         return Err(usage(format!(

@@ -1,4 +1,6 @@
 //! wip
-use anyhow::Result;
 use crate::{flags, process::Cancel};
-pub fn run(_f: &flags::Release, _c: &Cancel) -> Result<u8> { anyhow::bail!("not landed yet") }
+use anyhow::Result;
+pub fn run(_f: &flags::Release, _c: &Cancel) -> Result<u8> {
+    anyhow::bail!("not landed yet")
+}

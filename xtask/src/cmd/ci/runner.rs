@@ -34,7 +34,10 @@ pub fn run(flags: &flags::Runner, cancel: &Cancel) -> Result<u8> {
         allow_kvm(hosted, cancel)?;
         let found = kvm::probe(cancel);
         // Without KVM the tests run all the same, only slower; the test harness says so for each machine.
-        eprintln!("KVM {}", if found.works() { "works" } else { "does not work here: virtual machines will be emulated" });
+        eprintln!(
+            "KVM {}",
+            if found.works() { "works" } else { "does not work here: virtual machines will be emulated" }
+        );
     }
     Ok(DONE)
 }
