@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use cache::CacheFlags;
 pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
-pub use compare::{Affected, Matrix, PackingFlags, Report};
+pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -34,6 +34,7 @@ pub enum Verb {
     Doctor(Doctor),
     Ci(Ci),
     Affected(Affected),
+    Diff(Diff),
     Boot(Boot),
     Matrix(Matrix),
     Report(Report),

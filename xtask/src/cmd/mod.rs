@@ -5,6 +5,7 @@ mod boot;
 mod build_all;
 mod ci;
 mod completions;
+mod diff;
 mod doctor;
 mod list;
 mod matrix;
@@ -35,6 +36,7 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::Boot(flags) => boot::run(&flags, &cancel),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),
         Verb::Affected(flags) => affected::run(&flags, &cancel),
+        Verb::Diff(flags) => diff::run(&flags, &cancel),
         Verb::Matrix(flags) => matrix::run(&flags, &cancel),
         Verb::Report(flags) => report::run(&flags),
     }

@@ -7,4 +7,5 @@ pub mod hosts;
 pub mod name;
 pub mod nixos;
 pub mod packages;
+pub mod snapshot;
 pub mod why;

@@ -112,3 +112,38 @@ pub struct Report {
     #[arg(long, value_name = "FILE")]
     pub history: Option<Utf8PathBuf>,
 }
+
+/// Say what differs in hosts: packages, units, users, kernel parameters, open ports, sizes.
+///
+/// Holds the files as they are now against the merge base with a revision, or against a running system.
+/// Works on derivations, so that nothing has to be built, and says what it then cannot know.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask diff web                              against the main branch
+  cargo xtask diff '*' --base HEAD~3                every host
+  cargo xtask diff web --against ssh://root@web     against what runs there now
+  cargo xtask diff laptop --against current-system  against what runs here
+
+Exit codes: 0 compared, 1 a host does not evaluate, 2 wrong use.")]
+pub struct Diff {
+    /// Host names or globs
+    #[arg(value_name = "HOST", required = true)]
+    pub hosts: Vec<String>,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// Compare with the commit where the current branch left this one [default: the main branch]
+    #[arg(long, value_name = "REV", conflicts_with = "against")]
+    pub base: Option<String>,
+    /// Compare with a running system: `current-system` or `ssh://[user@]host`
+    #[arg(long, value_name = "SYSTEM")]
+    pub against: Option<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print Markdown
+    #[arg(long)]
+    pub markdown: bool,
+}
