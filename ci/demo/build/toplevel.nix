@@ -58,8 +58,9 @@ run {
 
     # A person at the machine gets a shell on the first screen and on the serial line. These are demonstration
     # machines: they have no secrets and no password.
-    printf '%s\n' '::sysinit:/run/current-system/sw/bin/drydock-network' "''${serviceLines%?}" \
-      '::once:/run/current-system/sw/bin/drydock-announce' 'tty1::respawn:-/bin/sh' "$tty::respawn:-/bin/sh" \
+    # The announcement comes before the shells, so that no prompt is printed into it.
+    printf '%s\n' '::sysinit:/run/current-system/sw/bin/drydock-network' \
+      '::wait:/run/current-system/sw/bin/drydock-announce' "''${serviceLines%?}" 'tty1::respawn:-/bin/sh' "$tty::respawn:-/bin/sh" \
       '::ctrlaltdel:/bin/reboot' '::shutdown:/bin/umount -a -r' | sed '/^$/d' > $out/etc/inittab
   '';
 }

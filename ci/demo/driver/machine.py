@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-LINE = re.compile(r"^drydock: (host=.*)\n", re.M)
+LINE = re.compile(r"drydock: (host=.*)\n")
 PROMPT = re.compile(r"^[a-z0-9-]+# ", re.M)
 GIVES_UP = ("drydock: error:", "Kernel panic", "end Kernel panic")
 PR_SET_PDEATHSIG = 1
