@@ -28,7 +28,7 @@ pub struct Direct {
     format_version: u32,
     pub kernel: Utf8PathBuf,
     pub initrd: Utf8PathBuf,
-    kernel_params: Vec<String>,
+    kernel_params: String,
     init: String,
 }
 
@@ -52,7 +52,7 @@ impl Image {
 
 impl Direct {
     pub fn params(&self, out: &Utf8Path) -> String {
-        let params = self.kernel_params.join(" ");
+        let params = self.kernel_params.trim();
         format!("{params} init={out}/{} drydock.root=ext4", self.init)
     }
 
@@ -96,7 +96,7 @@ mod tests {
         fs::write(dir.join("nixos-version"), "26.05").unwrap();
         assert!(matches!(Image::of(&dir).unwrap(), Image::NixOs));
         let manifest = r#"{"format":"drydock-demo-system","formatVersion":1,"kernel":"/k","initrd":"/i",
-            "kernelParams":["console=tty0","panic=10"],"init":"init","host":"a"}"#;
+            "kernelParams":"console=tty0 panic=10","init":"init","host":"a"}"#;
         fs::write(dir.join("manifest.json"), manifest).unwrap();
         let Image::Direct(direct) = Image::of(&dir).unwrap() else { panic!("the manifest decides") };
         assert_eq!(
