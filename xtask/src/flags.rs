@@ -36,6 +36,7 @@ pub enum Verb {
     Affected(Affected),
     Diff(Diff),
     Boot(Boot),
+    TestVm(TestVm),
     Matrix(Matrix),
     Report(Report),
 }
@@ -315,4 +316,67 @@ pub struct Boot {
     /// The results folder for --no-build
     #[arg(long, value_name = "DIR", default_value = "result")]
     pub out_link: Utf8PathBuf,
+}
+
+/// Run the VM tests of hosts: what is shipped is what was booted.
+///
+/// The tests are Nix builds, so that one that passed is remembered like any other build. Several run at once,
+/// as cores and memory allow; each line of a log has the host and the test before it. Whether KVM works is
+/// tried out with a virtual machine; where it does not, tests run under TCG with longer time limits, and the
+/// output says so. Logs and the screenshots of a failure are in target/xtask/vm/HOST/TEST/.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test-vm web                            every test of one host
+  cargo xtask test-vm --all --fleet demo             every test of the embedded fleet
+  cargo xtask test-vm 'web-*' --test live            the live media of some hosts
+  cargo xtask test-vm web --test install --repeat 20 how often does it pass?
+  cargo xtask test-vm web --test system --interactive
+
+--interactive opens the test driver's shell, a Python prompt. With a NixOS fleet: start_all() starts the
+machines, test_script() runs the test, machine.succeed(\"ls\") a command in one of them, machine.shell_interact()
+gives a shell in it. With the embedded fleet: run_test() runs the test, and the prompt names the rest. A port of
+this machine that is free is forwarded to port 22 of the machine and is printed. Ctrl-D ends the shell and the
+machines.")]
+pub struct TestVm {
+    #[command(flatten)]
+    pub selection: SelectionFlags,
+    /// Every host of the fleet
+    #[arg(long, conflicts_with = "hosts")]
+    pub all: bool,
+    /// Only this test: system, live, install or switch; may be given several times
+    #[arg(long, value_name = "TEST")]
+    pub test: Vec<String>,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Open the test driver's shell instead of running the test
+    #[arg(long, conflicts_with_all = ["repeat", "rerun", "json", "junit"])]
+    pub interactive: bool,
+    /// Who runs the guests
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub accel: crate::vmtest::accel::Wish,
+    /// Run each test so often and say how often it passed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Run tests again that passed before
+    #[arg(long)]
+    pub rerun: bool,
+    /// Tests at once [default: as many as cores and free memory allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub jobs: Option<u8>,
+    /// Give up a run that takes longer; five times this under TCG
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub timeout: u64,
+    /// Let evaluation build things (import-from-derivation)
+    #[arg(long)]
+    pub allow_import_from_derivation: bool,
+    /// Run ci/setup first, which installs what this machine lacks
+    #[arg(long)]
+    pub setup: bool,
+    /// Print a record of the run as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write a JUnit report to this file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<Utf8PathBuf>,
 }

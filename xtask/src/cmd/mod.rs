@@ -13,6 +13,7 @@ mod produce;
 mod report;
 mod reuse;
 mod setup;
+mod test_vm;
 
 use anyhow::Result;
 
@@ -34,6 +35,7 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::List(flags) => list::run(&flags),
         Verb::Completions(flags) => completions::run(&flags),
         Verb::Boot(flags) => boot::run(&flags, &cancel),
+        Verb::TestVm(flags) => test_vm::run(&flags, &cancel),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),
         Verb::Affected(flags) => affected::run(&flags, &cancel),
         Verb::Diff(flags) => diff::run(&flags, &cancel),

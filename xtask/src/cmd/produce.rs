@@ -221,6 +221,7 @@ impl<'a> Board<'a> {
             size: None,
             closure_size: None,
             image: None,
+            test: None,
         };
         let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
         let state = State { records, outgrew: vec![], seconds: StageSeconds::default() };

@@ -4,7 +4,10 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Derivation, JobId, Outcome, System};
+use crate::{
+    job::{Derivation, JobId, Outcome, System},
+    vmtest::log::Subtest,
+};
 
 /// The version of the form. Readers ignore fields they do not know and refuse versions they do not know.
 pub const VERSION: u32 = 1;
@@ -73,6 +76,28 @@ pub struct JobRecord {
     pub closure_size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestRecord>,
+}
+
+/// How a VM test was run, and its parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestRecord {
+    /// `kvm` or `tcg`: who executed the guest's instructions.
+    pub accel: String,
+    /// The accelerator and why it was this one, in words.
+    pub why: String,
+    /// `sandbox`: as a Nix build; `outside`: by its driver as an ordinary program.
+    pub place: String,
+    /// Wall-clock seconds of one run, on average; 0 if it passed in an earlier run of the same derivation.
+    pub seconds: f64,
+    /// How often it was run, and how often it passed.
+    pub runs: usize,
+    pub passed: usize,
+    pub subtests: Vec<Subtest>,
+    /// After a failure: the log, screenshots and what else the run left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Utf8PathBuf>,
 }
 
 /// An image file that a person writes to a medium.

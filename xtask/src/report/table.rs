@@ -171,6 +171,7 @@ pub mod tests {
             size: None,
             closure_size: None,
             image: None,
+            test: None,
         }
     }
 

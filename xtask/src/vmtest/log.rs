@@ -133,7 +133,8 @@ fn console(line: &str) -> Option<(&str, &str)> {
 
 /// A name that stays inside its folder.
 fn file_name(text: &str) -> String {
-    let safe: String = text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    let safe: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     match safe.starts_with('.') || safe.is_empty() {
         true => format!("screen{safe}"),
         false => safe,
@@ -187,8 +188,13 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_the_drivers_words() {
         let ours = log("subtest: a\nsubtest: b\ntest failed in subtest: b\nMachineError: no line\nlive.py:7: wait()\n");
-        assert_eq!((ours.failed(), ours.complaint.as_slice()), (Some("b"), &["MachineError: no line".to_owned(), "live.py:7: wait()".into()][..]));
-        let nixpkgs = log("subtest: a\n!!! Traceback (most recent call last):\n!!!   File \"<string>\", line 4, in <module>\ncleanup\n");
+        assert_eq!(
+            (ours.failed(), ours.complaint.as_slice()),
+            (Some("b"), &["MachineError: no line".to_owned(), "live.py:7: wait()".into()][..])
+        );
+        let nixpkgs = log(
+            "subtest: a\n!!! Traceback (most recent call last):\n!!!   File \"<string>\", line 4, in <module>\ncleanup\n",
+        );
         assert_eq!((nixpkgs.failed(), nixpkgs.complaint.len()), (Some("a"), 2));
     }
 

@@ -5,4 +5,8 @@ pub mod firmware;
 pub mod image;
 pub mod kvm;
 mod kvm_guest;
+pub mod log;
 pub mod machine;
+pub mod place;
+pub mod run;
+pub mod verdicts;

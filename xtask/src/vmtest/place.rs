@@ -69,7 +69,8 @@ pub const TCG_SCALE: u32 = 5;
 /// The driver's command line with what makes it use the accelerator: words of our own for drivers that know them
 /// (docs/test-vm.md), and for TCG a /dev/kvm that is none, because nixpkgs' driver lets QEMU try KVM first.
 pub fn outside(argv: Vec<String>, choice: &Choice, scale: u32, cancel: &Cancel) -> Invocation {
-    let hidden = (choice.accel == Accel::Tcg && fs::exists("/dev/kvm").unwrap_or(true)).then(|| hide_kvm(cancel)).flatten();
+    let hidden =
+        (choice.accel == Accel::Tcg && fs::exists("/dev/kvm").unwrap_or(true)).then(|| hide_kvm(cancel)).flatten();
     let unhidden = choice.accel == Accel::Tcg && hidden.is_none();
     let invocation = Invocation::new(hidden.into_iter().flatten().chain(argv))
         .env("DRYDOCK_ACCEL", choice.accel.as_str())
@@ -134,7 +135,10 @@ mod tests {
     #[test]
     fn demands_are_read_from_both_forms_of_derivation() {
         let rows = [
-            (r#"Derive([],[],[],"x","/b",[],[("name","n"),("requiredSystemFeatures","kvm nixos-test"),("s","y")])"#, true),
+            (
+                r#"Derive([],[],[],"x","/b",[],[("name","n"),("requiredSystemFeatures","kvm nixos-test"),("s","y")])"#,
+                true,
+            ),
             (r#"("requiredSystemFeatures","nixos-test"),("kvm","1")])"#, false),
             (r#"("__json","{\"requiredSystemFeatures\":[\"nixos-test\",\"kvm\"],\"x\":1}")"#, true),
             (r#"("__json","{\"requiredSystemFeatures\":[\"kvm-like\"],\"x\":\"kvm\"}")"#, false),
@@ -155,7 +159,8 @@ mod tests {
     #[test]
     fn a_driver_outside_is_told_and_sees_no_kvm() {
         let choice = Choice { accel: Accel::Tcg, why: String::new() };
-        let look = ["sh", "-c", "echo $DRYDOCK_ACCEL $DRYDOCK_TIME_SCALE; ls -l /dev/kvm | cut -c1-9,20-"].map(str::to_owned);
+        let look =
+            ["sh", "-c", "echo $DRYDOCK_ACCEL $DRYDOCK_TIME_SCALE; ls -l /dev/kvm | cut -c1-9,20-"].map(str::to_owned);
         let said = outside(look.to_vec(), &choice, 5, &Cancel::default()).capture(&Cancel::default()).unwrap();
         assert!(said.stdout.starts_with("tcg 5"), "{}{}", said.stdout, said.stderr);
     }

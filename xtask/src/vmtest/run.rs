@@ -115,23 +115,24 @@ impl Test<'_> {
         let command = argv::build(&[drv], &options).into_iter().chain(self.nix_options.iter().cloned());
         let (mut ours, mut began, mut errors) = (None, Instant::now(), Vec::new());
         let mut differs = false;
-        let end = Invocation::new(command).stream(cancel, &mut |stream, line| {
-            match (stream == Stream::Err).then(|| event::parse(line)).flatten() {
-                Some(Event::BuildStarted { id, drv: started, machine }) if started == drv => {
-                    (ours, began) = (Some(id), Instant::now());
-                    if !machine.is_empty() {
-                        take(&format!("runs on {machine}"));
-                    }
+        let end = Invocation::new(command).stream(cancel, &mut |stream, line| match (stream == Stream::Err)
+            .then(|| event::parse(line))
+            .flatten()
+        {
+            Some(Event::BuildStarted { id, drv: started, machine }) if started == drv => {
+                (ours, began) = (Some(id), Instant::now());
+                if !machine.is_empty() {
+                    take(&format!("runs on {machine}"));
                 }
-                Some(Event::BuildStarted { drv: started, .. }) => take(&format!("first builds {started}")),
-                Some(Event::LogLine { id, line }) if Some(id) == ours => take(&line),
-                Some(Event::Error { text }) => {
-                    differs |= text.contains("may not be deterministic");
-                    errors.push(text);
-                }
-                Some(Event::Note { text }) => take(&text),
-                _ => {}
             }
+            Some(Event::BuildStarted { drv: started, .. }) => take(&format!("first builds {started}")),
+            Some(Event::LogLine { id, line }) if Some(id) == ours => take(&line),
+            Some(Event::Error { text }) => {
+                differs |= text.contains("may not be deterministic");
+                errors.push(text);
+            }
+            Some(Event::Note { text }) => take(&text),
+            _ => {}
         })?;
         let took = began.elapsed();
         let passed = match valid {
@@ -186,7 +187,8 @@ mod tests {
     fn the_reason_is_the_one_that_names_the_test() {
         let errors = [
             "error: builder for '/nix/store/x-other.drv' failed with exit code 1".to_owned(),
-            "error: builder for '/nix/store/x-t.drv' failed with exit code 3;\n       last 2 log lines:\n       > hi".to_owned(),
+            "error: builder for '/nix/store/x-t.drv' failed with exit code 3;\n       last 2 log lines:\n       > hi"
+                .to_owned(),
         ];
         assert_eq!(reason(&errors, "/nix/store/x-t.drv"), "builder for '/nix/store/x-t.drv' failed with exit code 3");
         assert_eq!(reason(&[], "/d"), "Nix ended without a word about it");

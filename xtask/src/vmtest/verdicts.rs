@@ -73,8 +73,7 @@ fn how(test: &TestRecord) -> String {
 fn sum(rows: &[Row<'_>], seconds: f64) -> String {
     let count = |wanted: &str| rows.iter().filter(|row| word(row) == wanted).count();
     let words = ["FAILED", "not run", "passed", "passed*"];
-    let counts: Vec<String> =
-        words.iter().filter(|w| count(w) > 0).map(|w| format!("{} {w}", count(w))).collect();
+    let counts: Vec<String> = words.iter().filter(|w| count(w) > 0).map(|w| format!("{} {w}", count(w))).collect();
     let mut out = format!("{} tests: {}; {seconds:.1} s", rows.len(), counts.join(", "));
     if count("passed*") > 0 {
         out.push_str("\n* passed in an earlier run of the very same derivation; --rerun runs it again");

@@ -102,6 +102,7 @@ fn blank(job: JobId, system: &str, outcome: Outcome) -> JobRecord {
         size: None,
         closure_size: None,
         image: None,
+        test: None,
     }
 }
 

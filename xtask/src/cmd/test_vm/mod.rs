@@ -1,0 +1,295 @@
+//! `cargo xtask test-vm`: hosts in, their VM tests run and judged out.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a verb prints its report")]
+
+mod interactive;
+mod record;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use camino::Utf8PathBuf;
+use rayon::iter::{ParallelBridge as _, ParallelIterator as _};
+
+use super::{
+    DONE, FAILED, INTERRUPTED, build_all,
+    produce::{self, Options},
+    setup,
+};
+use crate::{
+    diagnostic::usage,
+    eval,
+    flags::TestVm,
+    fleet::{self, Fleet},
+    job::{Derivation, Job, JobId, Outcome, Target, Test as TestName},
+    nix::{
+        Nix, Settings,
+        argv::{self, BuildOptions},
+        remote,
+    },
+    plan::{self, Selection},
+    process::{Cancel, Invocation},
+    progress::{Event, Progress},
+    report::{
+        junit,
+        record::{JobRecord, Record, StageSeconds, VERSION},
+    },
+    vmtest::{
+        accel::{self, Choice, Wish},
+        kvm::{self, Kvm},
+        machine::{Accel, Cpu},
+        place::{self, Place},
+        run::{Run, Said, Test, Verdict},
+        verdicts,
+    },
+};
+
+pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
+    let started = Instant::now();
+    if flags.setup {
+        setup::install(cancel)?;
+    }
+    let selection = &flags.selection;
+    if !flags.all && selection.hosts.is_empty() && selection.tag.is_empty() && selection.system.is_empty() {
+        return Err(usage("which hosts? Name some, or --all for every host of the fleet (`cargo xtask list`)"));
+    }
+    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let plan = plan::plan(&fleet.matrix, &Selection::tests(selection, &tests(&flags.test)?)?)?;
+    if flags.interactive && plan.jobs.len() != 1 {
+        let ids: Vec<String> = plan.jobs.iter().map(|job| job.id.to_string()).collect();
+        return Err(usage(format!(
+            "--interactive is for one test, and this selects {}: {}\n  try: one host, and --test",
+            ids.len(),
+            ids.join(", ")
+        )));
+    }
+    let nix = Nix::find(cancel)?;
+    if flags.fleet.fleet == "demo" && !flags.setup {
+        setup::require(cancel)?;
+    }
+    let choices = choices(flags.accel, &plan.jobs, cancel)?;
+    if flags.interactive {
+        let job = &plan.jobs[0];
+        return interactive::run(&fleet, &job.id, &choices[&job.id], &room(&job.id, "interactive")?, cancel);
+    }
+    let progress = Progress::new(plan.jobs.len());
+    let mut build = BuildOptions::default();
+    produce::choose_builders(&nix, &plan.jobs, &mut build, &progress, cancel)?;
+    let session = Session { flags, fleet: &fleet, nix: &nix, settings: nix.settings(cancel)?, choices, build };
+    for line in session.announcement() {
+        progress.tell(Event::Note(line));
+    }
+    let (jobs, evaluate) = session.run(&plan.jobs, &progress, cancel)?;
+    progress.finish();
+    let total = started.elapsed().as_secs_f64();
+    let seconds = StageSeconds { evaluate, build: total - evaluate, verify: 0.0, total };
+    let record = Record {
+        version: VERSION,
+        command: "test-vm".into(),
+        fleet: build_all::source(&fleet, cancel),
+        nix: nix.version.to_string(),
+        seconds,
+        jobs,
+    };
+    report(flags, &record)?;
+    Ok(match (cancel.is_set(), record.succeeded()) {
+        (true, _) => INTERRUPTED,
+        (false, true) => DONE,
+        (false, false) => FAILED,
+    })
+}
+
+fn tests(texts: &[String]) -> Result<Vec<TestName>> {
+    let find = |text: &String| TestName::ALL.into_iter().find(|test| test.as_str() == text);
+    let unknown = |text: &str| usage(format!("--test {text}: a test is one of system, live, install, switch"));
+    texts.iter().map(|text| find(text).ok_or_else(|| unknown(text))).collect()
+}
+
+/// The accelerator of every test. KVM is tried at most once, and only if an answer depends on it.
+fn choices(wish: Wish, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Choice>> {
+    let verdict: std::cell::OnceCell<Kvm> = std::cell::OnceCell::new();
+    let choose = |job: &Job| {
+        let cpu = Cpu::of(job.system.as_str()).ok_or_else(|| {
+            usage(format!("{} is {}: VM tests are for x86_64, i686 and aarch64", job.id.host, job.system))
+        })?;
+        let probe = || verdict.get_or_init(|| kvm::probe(cancel)).clone();
+        Ok((job.id.clone(), accel::choose(wish, cpu, std::env::consts::ARCH, probe)?))
+    };
+    jobs.iter().map(choose).collect()
+}
+
+/// A folder below `target/xtask/vm`.
+fn room(id: &JobId, run: &str) -> Result<Utf8PathBuf> {
+    let base = fleet::workspace().unwrap_or_else(|| ".".into());
+    let dir = base.join("target/xtask/vm").join(id.host.as_str()).join(test_of(id)).join(run);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {dir}"))?;
+    Ok(dir)
+}
+
+fn test_of(id: &JobId) -> &'static str {
+    match id.target {
+        Target::Test(test) => test.as_str(),
+        Target::Artifact(artifact) => artifact.as_str(),
+    }
+}
+
+fn report(flags: &TestVm, record: &Record) -> Result<()> {
+    let rows: Vec<verdicts::Row<'_>> = record
+        .jobs
+        .iter()
+        .map(|job| verdicts::Row { id: &job.job, outcome: &job.outcome, test: job.test.as_ref() })
+        .collect();
+    eprint!("\n{}", verdicts::render(&rows, record.seconds.total));
+    if let Some(file) = &flags.junit {
+        let xml = junit::render(std::slice::from_ref(record));
+        fs::write(file, xml).with_context(|| format!("cannot write the JUnit report to {file}"))?;
+    }
+    if flags.json {
+        println!("{}", serde_json::to_string_pretty(record)?);
+    }
+    Ok(())
+}
+
+/// Everything that the tests of one run share.
+struct Session<'a> {
+    flags: &'a TestVm,
+    fleet: &'a Fleet,
+    nix: &'a Nix,
+    settings: Settings,
+    choices: BTreeMap<JobId, Choice>,
+    /// With the remote builders that live, if some do not.
+    build: BuildOptions,
+}
+
+impl Session<'_> {
+    /// Which tests run how and why, before anybody waits for them.
+    fn announcement(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.choices.values().map(ToString::to_string).collect();
+        lines.sort();
+        lines.dedup();
+        let scale = self.choices.values().any(|choice| choice.accel == Accel::Tcg);
+        let limit = scale.then(|| format!("time limits are {} times longer under TCG", place::TCG_SCALE));
+        lines.into_iter().chain(limit).collect()
+    }
+
+    /// Evaluates all tests, then runs them, the longest first. Also returns the seconds of the evaluation.
+    fn run(&self, jobs: &[Job], progress: &Progress, cancel: &Cancel) -> Result<(Vec<JobRecord>, f64)> {
+        let began = Instant::now();
+        let options = Options {
+            evaluators: None,
+            eval_timeout: Duration::from_secs(1800),
+            allow_ifd: self.flags.allow_import_from_derivation,
+            build: self.build.clone(),
+        };
+        let (derivations, mut failures) = produce::evaluate_only(self.fleet, jobs, &options, progress, cancel)?;
+        let evaluate = began.elapsed().as_secs_f64();
+        let mut order: Vec<&Job> = jobs.iter().collect();
+        // What installs takes longest; started last it would keep everybody waiting.
+        order.sort_by_key(|job| std::cmp::Reverse(job.id.target));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let fitting = place::at_once(cores, eval::memory_budget(), derivations.len());
+        let threads = self.flags.jobs.map_or(fitting, usize::from);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start threads")?;
+        let work = order.into_iter().map(|job| (job, failures.remove(&job.id))).collect::<Vec<_>>();
+        let one = |(job, failure): (&Job, Option<_>)| -> Result<JobRecord> {
+            let record = match (failure, derivations.get(&job.id)) {
+                (Some(failure), _) => return Ok(record::blank(job, Outcome::Failed(failure))),
+                (None, Some(derivation)) => self.test(job, derivation, progress, cancel)?,
+                (None, None) => record::blank(job, Outcome::NotRun { reason: "interrupted".into() }),
+            };
+            progress.tell(Event::Ended(job.id.clone(), record.outcome.clone()));
+            Ok(record)
+        };
+        let records: Vec<Result<JobRecord>> = pool.install(|| work.into_iter().par_bridge().map(one).collect());
+        let mut records = records.into_iter().collect::<Result<Vec<_>>>()?;
+        records.sort_by(|a, b| a.job.cmp(&b.job));
+        Ok((records, evaluate))
+    }
+
+    /// Runs one test as often as asked for.
+    fn test(&self, job: &Job, derivation: &Derivation, progress: &Progress, cancel: &Cancel) -> Result<JobRecord> {
+        let (id, choice) = (&job.id, &self.choices[&job.id]);
+        let text = fs::read_to_string(&derivation.drv).with_context(|| format!("cannot read {}", derivation.drv))?;
+        let demands = place::demands_kvm(&text);
+        let live = self.build.builders.as_deref().map_or_else(|| self.settings.builders(), remote::lines);
+        let builder = self.settings.builder_of(&derivation.system, &live);
+        let place = place::of(demands, self.flags.accel, choice.accel, &builder);
+        progress.tell(Event::Began(id.clone(), "test"));
+        let prefix = format!("{}.{}", id.host, test_of(id));
+        let say = |said: Said<'_>| match said {
+            Said::Line(line) => progress.tell(Event::Note(format!("{prefix}: {line}"))),
+            Said::Subtest(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
+        };
+        if demands && place == Place::Outside {
+            say(Said::Line("demands KVM, which is not used here: its driver runs outside Nix's sandbox"));
+        }
+        let driver = match place {
+            Place::Outside => match self.driver(id, cancel)? {
+                Ok(driver) => Some(driver),
+                Err(failure) => return Ok(record::blank(job, Outcome::Failed(failure))),
+            },
+            Place::Sandbox => None,
+        };
+        let limit = self.limit(choice.accel);
+        let nix_options = place::nix_options(&self.settings, choice.accel);
+        let mut runs: Vec<Run> = Vec::new();
+        let dir = room(id, &format!(".run-{}", std::process::id()))?;
+        for round in 0..self.flags.repeat {
+            if self.flags.repeat > 1 {
+                say(Said::Line(&format!("run {} of {}", round + 1, self.flags.repeat)));
+            }
+            let test = Test {
+                id,
+                derivation,
+                place,
+                choice,
+                driver: driver.clone(),
+                dir: &dir,
+                options: BuildOptions { timeout: Some(limit.as_secs()), ..self.build.clone() },
+                nix_options: &nix_options,
+                rerun: self.flags.rerun || self.flags.repeat > 1,
+                timeout: limit,
+                scale: if demands && choice.accel == Accel::Tcg { place::TCG_SCALE } else { 1 },
+            };
+            let run = test.run(self.nix, cancel, &say)?;
+            let interrupted = matches!(run.verdict, Verdict::Interrupted);
+            let failed = matches!(run.verdict, Verdict::Failed(_));
+            // The files of a failure are worth more than those of a later pass.
+            let keep = failed || !runs.iter().any(|run| matches!(run.verdict, Verdict::Failed(_)));
+            if keep && !interrupted {
+                record::keep(&dir, id)?;
+            }
+            runs.push(run);
+            if interrupted {
+                break;
+            }
+        }
+        let _ = fs::remove_dir_all(&dir);
+        Ok(record::of(job, derivation, place, choice, runs, &self.flags.fleet.fleet))
+    }
+
+    /// The wall-clock time of one run.
+    fn limit(&self, accel: Accel) -> Duration {
+        let scale = if accel == Accel::Tcg { place::TCG_SCALE } else { 1 };
+        Duration::from_secs(self.flags.timeout) * scale
+    }
+
+    /// Builds the test's driver.
+    fn driver(&self, id: &JobId, cancel: &Cancel) -> Result<Result<Utf8PathBuf, crate::job::Failure>> {
+        let source = argv::Source {
+            flake: &self.fleet.flake_ref,
+            overrides: &self.fleet.overrides,
+            allow_ifd: self.flags.allow_import_from_derivation,
+        };
+        let build = Invocation::new(argv::build_attribute(source, &format!("{}.driver", id.attribute())));
+        let said = build.capture(cancel)?;
+        let path = Utf8PathBuf::from(said.stdout.trim()).join("bin/nixos-test-driver");
+        Ok(match said.end.is_success() && path.is_file() {
+            true => Ok(path),
+            false => Err(record::no_driver(&said, build.display())),
+        })
+    }
+}
