@@ -90,10 +90,16 @@ impl Test<'_> {
                 say(Said::Subtest(current.as_deref().unwrap_or_default()));
             }
         };
-        let (verdict, took) = match self.place {
+        let (verdict, took, seen) = match self.place {
             Place::Sandbox => self.build(nix, cancel, &mut take)?,
             Place::Outside => self.drive(cancel, &mut take)?,
         };
+        if !seen && !cancel.is_set() {
+            for line in self.stored_log(cancel).lines() {
+                let _ = writeln!(copy, "{line}");
+                let _ = log.take(line);
+            }
+        }
         drop(copy);
         for (name, bytes) in &log.screenshots {
             let file = self.dir.join(name);
@@ -103,13 +109,13 @@ impl Test<'_> {
     }
 
     /// As a Nix build. `--rebuild` runs a test again that passed before; that its output then differs in a
-    /// few seconds' digits is no failure of the test.
-    fn build(&self, nix: &Nix, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration)> {
+    /// few seconds' digits is no failure of the test. The last value is false if the test ran in an earlier
+    /// or in another process, so that its log was not seen.
+    fn build(&self, nix: &Nix, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
         let (drv, out) = (self.derivation.drv.as_str(), self.derivation.out.as_str());
         let valid = nix.invalid(&[out], cancel)?.is_empty();
         if valid && !self.rerun {
-            self.recall(cancel, take);
-            return Ok((Verdict::PassedBefore, Duration::ZERO));
+            return Ok((Verdict::PassedBefore, Duration::ZERO, false));
         }
         let options = BuildOptions { rebuild: valid, ..self.options.clone() };
         let command = argv::build(&[drv], &options).into_iter().chain(self.nix_options.iter().cloned());
@@ -144,17 +150,16 @@ impl Test<'_> {
             (false, End::Cancelled) => Verdict::Interrupted,
             (false, _) => Verdict::Failed(reason(&errors, drv)),
         };
-        Ok((verdict, took))
+        Ok((verdict, took, ours.is_some()))
     }
 
-    /// What the log of the run that passed said, if Nix still has it.
-    fn recall(&self, cancel: &Cancel, take: &mut dyn FnMut(&str)) {
+    /// The log of the derivation's last build, if Nix still has it.
+    fn stored_log(&self, cancel: &Cancel) -> String {
         let said = Invocation::new(argv::log(self.derivation.drv.as_str())).capture(cancel);
-        let text = said.ok().filter(|said| said.end.is_success()).map(|said| said.stdout).unwrap_or_default();
-        text.lines().for_each(take);
+        said.ok().filter(|said| said.end.is_success()).map(|said| said.stdout).unwrap_or_default()
     }
 
-    fn drive(&self, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration)> {
+    fn drive(&self, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
         let driver = self.driver.as_ref().context("a test outside the sandbox has a driver")?;
         let argv = vec![driver.to_string(), "-o".to_owned(), self.dir.to_string()];
         let invocation = place::outside(argv, self.choice, self.scale, cancel).dir(self.dir).timeout(self.timeout);
@@ -166,7 +171,7 @@ impl Test<'_> {
             End::TimedOut => Verdict::Failed(format!("it did not end within {} s (--timeout)", self.timeout.as_secs())),
             end => Verdict::Failed(format!("its driver ended with {end}")),
         };
-        Ok((verdict, began.elapsed()))
+        Ok((verdict, began.elapsed(), true))
     }
 }
 
