@@ -1,0 +1,123 @@
+//! `cargo xtask ci --local`, `affected`, `matrix` on hosts that change, break and stay.
+
+use serde_json::Value;
+
+use crate::repository::{Repository, workflow};
+
+#[track_caller]
+fn check(ran: (Option<i32>, String, String), code: i32, present: &[&str], absent: &[&str]) {
+    let (found, stdout, stderr) = ran;
+    for word in present {
+        assert!(stderr.contains(word), "`{word}` is missing in:\n{stderr}\n{stdout}");
+    }
+    for word in absent {
+        assert!(!stderr.contains(word), "`{word}` is in:\n{stderr}\n{stdout}");
+    }
+    assert_eq!(found, Some(code), "{stderr}\n{stdout}");
+}
+
+const LOCAL: [&str; 4] = ["ci", "--local", "--fleet", "."];
+
+fn against_parent() -> Vec<&'static str> {
+    LOCAL.iter().copied().chain(["--base", "HEAD~1"]).collect()
+}
+
+#[test]
+fn every_job_of_the_workflow_runs_and_the_gate_opens() {
+    let repository = Repository::new(&["a", "b"]);
+    let present = [
+        "[host-a] ",
+        "[host-b] ",
+        "## All 2 jobs are done",
+        "the gate is open",
+        "check      not run",
+        "comment    skipped",
+        "matrix     success",
+    ];
+    check(repository.xtask(&LOCAL), 0, &present, &[]);
+}
+
+#[test]
+fn only_what_changed_is_built() {
+    let repository = Repository::new(&["a", "b"]);
+    repository.write("hosts/b/default.nix", "\"other\"\n");
+    repository.commit();
+    let present = ["1 hosts change, 1 are as they were", "| `b` | changed | system |", "## All 1 jobs are done"];
+    check(repository.xtask(&against_parent()), 0, &present, &["[host-a] "]);
+}
+
+#[test]
+fn a_change_of_the_readme_leaves_the_matrix_empty_and_the_gate_open() {
+    let repository = Repository::new(&["a", "b"]);
+    repository.write("README.md", "two\n");
+    repository.commit();
+    let present = ["no host changes, 2 are as they were", "Nothing to build", "matrix     skipped", "the gate is open"];
+    check(repository.xtask(&against_parent()), 0, &present, &["[host-a] ", "[host-b] "]);
+}
+
+#[test]
+fn a_host_that_does_not_evaluate_closes_the_gate_and_is_named_with_its_line() {
+    let repository = Repository::new(&["a", "b"]);
+    repository.write("hosts/b/default.nix", "# A comment.\nthrow \"no such option\"\n");
+    repository.commit();
+    let present =
+        ["### Failed to evaluate: `b.system`", "hosts/b/default.nix:2", "no such option", "the gate is closed"];
+    check(repository.xtask(&against_parent()), 1, &present, &[]);
+    // The others are built all the same.
+    check(repository.xtask(&LOCAL), 1, &["[host-a] ", "a.system", "the gate is closed"], &[]);
+}
+
+#[test]
+fn a_builder_that_fails_closes_the_gate() {
+    let repository = Repository::new(&["a", "b"]);
+    let flake = std::fs::read_to_string(repository.root.join("flake.nix")).unwrap();
+    repository.write("flake.nix", &flake.replace("echo $text > $out", "echo a last word; exit 3"));
+    repository.commit();
+    check(
+        repository.xtask(&LOCAL),
+        1,
+        &["a last word", "matrix     failure", "the gate is closed"],
+        &["the gate is open"],
+    );
+}
+
+#[test]
+fn data_that_is_interpolated_into_a_script_is_refused() {
+    let repository = Repository::new(&["a"]);
+    repository
+        .write(".github/workflows/ci.yml", &workflow().replace("--name \"$NAME\"", "--name \"${{ matrix.name }}\""));
+    repository.commit();
+    check(repository.xtask(&LOCAL), 1, &["has data interpolated into a script"], &["the gate is open"]);
+}
+
+#[test]
+fn a_shared_file_affects_exactly_its_users() {
+    let repository = Repository::new(&["a", "b", "c"]);
+    repository.write("hosts/c/default.nix", "\"alone\"\n");
+    repository.commit();
+    repository.write("shared/text.nix", "\"changed\"\n");
+    let (code, stdout, stderr) = repository.xtask(&["affected", "--base", "HEAD", "--why", "--json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let document: Value = serde_json::from_str(&stdout).unwrap();
+    let hosts = document["hosts"].as_array().unwrap().iter();
+    let found: Vec<String> =
+        hosts.map(|host| format!("{} {}", host["host"].as_str().unwrap(), host["status"].as_str().unwrap())).collect();
+    assert_eq!(found, ["a changed", "b changed", "c unchanged"]);
+    let cause = &document["hosts"][0]["causes"][0]["what"];
+    assert_eq!(cause.as_str(), Some("`text`: `a shared` -> `a changed`"));
+}
+
+#[test]
+fn names_with_every_allowed_character_survive_shells_artifacts_and_summaries() {
+    let long = format!("0{}", "-z".repeat(31));
+    let names = ["3com", "a--b-", long.as_str()];
+    let repository = Repository::new(&names);
+    let (code, stdout, stderr) = repository.xtask(&["matrix"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let matrix: Value = serde_json::from_str(&stdout).unwrap();
+    let jobs: Vec<&str> = matrix["include"].as_array().unwrap().iter().map(|e| e["jobs"].as_str().unwrap()).collect();
+    assert_eq!(jobs, [format!("{long}.system"), "3com.system".into(), "a--b-.system".into()]);
+    let rows: Vec<String> = names.iter().map(|name| format!("| `{name}.system` |")).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).chain(["the gate is open"]).collect();
+    check(repository.xtask(&LOCAL), 0, &rows, &[]);
+}
