@@ -75,7 +75,7 @@ class Machine:
                     raise MachineError(f"{what} did not come from {self.name} within {seconds * self.scale:.0f} s")
                 self.changed.wait(min(left, 1))
 
-    def wait_for_host(self, seconds=180, **expected):
+    def wait_for_host(self, seconds=240, **expected):
         """Waits for the line by which a host says who it is, and compares it with what is expected."""
         text = self.wait_for("the host's line", LINE.search, seconds, GIVES_UP).group(1)
         said = dict(pair.split("=", 1) for pair in text.split())
