@@ -247,6 +247,30 @@ FAILED to build: c.system, d.system
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
     }
 
+    /// Every key of a value, at any depth.
+    fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(key, inner)| {
+                found.insert(key.clone());
+                keys(inner, found);
+            }),
+            serde_json::Value::Array(list) => list.iter().for_each(|inner| keys(inner, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_record_is_documented() {
+        let docs = include_str!("../../../docs/record.md");
+        let words: Vec<&str> = docs.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let mut fields = std::collections::BTreeSet::new();
+        keys(&serde_json::to_value(sample()).unwrap(), &mut fields);
+        assert!(fields.len() > 20, "the sample holds every kind of outcome: {fields:?}");
+        for field in fields {
+            assert!(words.contains(&field.as_str()), "docs/record.md does not mention `{field}`");
+        }
+    }
+
     #[test]
     fn sizes_are_for_people() {
         for (size, expected) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
