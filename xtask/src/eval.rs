@@ -304,7 +304,7 @@ fn position(text: &str, prefixes: &[String], root: &Utf8Path) -> Option<Position
                 Some(Position { file: own.to_owned(), line: line.parse().ok()?, column: column.parse().ok() })
             })?
         })
-        .last()
+        .next_back()
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! argv in, a finished child out: streams its lines, ends it at a deadline or an interrupt with its whole
 //! process group. The only file that starts processes.
 
+mod cancel;
+mod words;
+
 use std::{
     io::{self, BufRead, BufReader, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    },
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +17,9 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+pub use cancel::Cancel;
+pub use words::{find_on_path, on_path, quote};
+
 /// A line of a child's output longer than this is cut into pieces, so that a builder that writes without
 /// newlines cannot fill the memory. Bytes.
 const LONGEST_LINE: u64 = 64 * 1024;
@@ -25,64 +27,6 @@ const LONGEST_LINE: u64 = 64 * 1024;
 /// How long a child has after SIGTERM before its group gets SIGKILL: inside the two seconds that an
 /// interrupted run may take.
 const GRACE: Duration = Duration::from_millis(1200);
-
-/// The wish to stop, shared by everything that runs; set by signals or by the first decision to give up.
-#[derive(Clone, Default)]
-pub struct Cancel {
-    inner: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    interrupts: AtomicU32,
-    groups: Mutex<Vec<Pid>>,
-}
-
-impl Cancel {
-    /// Listens for SIGINT, SIGTERM and SIGHUP. The first ends every child and lets the program say what was
-    /// finished; the second kills everything and exits with 130 at once.
-    pub fn on_signals() -> Result<Self> {
-        let cancel = Self::default();
-        let (watcher, signals) = (cancel.clone(), [libc_signal::INT, libc_signal::TERM, libc_signal::HUP]);
-        let mut signals = signal_hook::iterator::Signals::new(signals).context("cannot listen for signals")?;
-        thread::spawn(move || {
-            for _ in &mut signals {
-                if watcher.set() > 1 {
-                    watcher.signal_all(Signal::KILL);
-                    std::process::exit(130);
-                }
-            }
-        });
-        Ok(cancel)
-    }
-
-    /// Asks everything to stop and says how often that was asked.
-    pub fn set(&self) -> u32 {
-        let count = self.inner.interrupts.fetch_add(1, Ordering::SeqCst) + 1;
-        self.signal_all(Signal::TERM);
-        count
-    }
-
-    pub fn is_set(&self) -> bool {
-        self.inner.interrupts.load(Ordering::SeqCst) > 0
-    }
-
-    fn signal_all(&self, signal: Signal) {
-        for group in self.lock().iter() {
-            // A group that is gone already is what we want.
-            let _ = kill_process_group(*group, signal);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pid>> {
-        self.inner.groups.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// The three signals that end a program politely, by their names in signal(7).
-mod libc_signal {
-    pub(super) use signal_hook::consts::{SIGHUP as HUP, SIGINT as INT, SIGTERM as TERM};
-}
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,19 +290,6 @@ fn resident(pid: Pid) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// True if a program of that name is on PATH.
-pub fn on_path(program: &str) -> bool {
-    find_on_path(program).is_some()
-}
-
-/// The first executable file of that name on PATH.
-pub fn find_on_path(program: &str) -> Option<Utf8PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .filter_map(|dir| Utf8PathBuf::from_path_buf(dir.join(program)).ok())
-        .find(|file| rustix::fs::access(file.as_std_path(), rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
-}
-
 fn forward(stream: Stream, pipe: impl Read + Send + 'static, to: mpsc::SyncSender<(Stream, Vec<u8>)>) {
     thread::spawn(move || {
         let mut reader = BufReader::with_capacity(64 * 1024, pipe);
@@ -380,96 +311,5 @@ fn end_of(status: ExitStatus) -> End {
     }
 }
 
-/// Quotes one word for a POSIX shell, only where it must.
-pub fn quote(word: &str) -> String {
-    // `#` stands in every installable and is harmless inside a word; it starts a comment only at the front.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,^#".contains(c);
-    match !word.is_empty() && !word.starts_with('#') && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sh(script: &str) -> Invocation {
-        Invocation::new(["sh", "-c", script])
-    }
-
-    #[test]
-    fn words_are_quoted_only_where_they_must() {
-        let rows = [
-            ("a", "a"),
-            (".#hydraJobs.a.iso", ".#hydraJobs.a.iso"),
-            ("", "''"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("path:/x?dir=y", "'path:/x?dir=y'"),
-            ("$(id)", "'$(id)'"),
-            ("#x", "'#x'"),
-        ];
-        for (word, expected) in rows {
-            assert_eq!(quote(word), expected);
-        }
-    }
-
-    #[test]
-    fn output_and_exit_are_reported() {
-        let captured = sh("echo out; echo err >&2; exit 3").capture(&Cancel::default()).unwrap();
-        assert_eq!((captured.stdout.as_str(), captured.stderr.as_str()), ("out\n", "err\n"));
-        assert_eq!(captured.end, End::Exited(3));
-    }
-
-    #[test]
-    fn a_deadline_ends_the_whole_group() {
-        let started = Instant::now();
-        let hang = sh("trap '' TERM; sleep 60 & sleep 60").timeout(Duration::from_millis(100));
-        assert_eq!(hang.capture(&Cancel::default()).unwrap().end, End::TimedOut);
-        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    }
-
-    #[test]
-    fn a_grandchild_that_holds_the_pipe_does_not_hold_us() {
-        let started = Instant::now();
-        let captured = sh("sleep 60 & echo done").capture(&Cancel::default()).unwrap();
-        assert_eq!((captured.stdout.as_str(), captured.end), ("done\n", End::Exited(0)));
-        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    }
-
-    #[test]
-    fn an_interrupt_ends_a_child_that_ignores_it() {
-        let cancel = Cancel::default();
-        let other = cancel.clone();
-        let waiter = thread::spawn(move || sh("trap '' TERM INT; while :; do sleep 1; done").capture(&other));
-        thread::sleep(Duration::from_millis(200));
-        let started = Instant::now();
-        cancel.set();
-        assert_eq!(waiter.join().unwrap().unwrap().end, End::Cancelled);
-        assert!(started.elapsed() < Duration::from_secs(2));
-    }
-
-    #[test]
-    fn an_endless_line_is_handed_over_in_pieces() {
-        let mut longest = 0;
-        let big = sh("head -c 1000000 /dev/zero | tr '\\0' x");
-        big.stream(&Cancel::default(), &mut |_, line| longest = longest.max(line.len())).unwrap();
-        assert!(longest as u64 <= LONGEST_LINE && longest > 0);
-    }
-
-    #[test]
-    fn a_child_that_outgrows_its_memory_is_ended() {
-        let hog = Invocation::new(["tail", "/dev/zero"]).memory(64 << 20);
-        let End::OutOfMemory(bytes) = hog.capture(&Cancel::default()).unwrap().end else {
-            panic!("it was not noticed")
-        };
-        assert!(bytes > 64 << 20);
-    }
-
-    #[test]
-    fn a_missing_program_is_named() {
-        let error = Invocation::new(["no-such-program"]).capture(&Cancel::default()).unwrap_err();
-        assert!(format!("{error:#}").contains("no-such-program"));
-    }
-}
+mod tests;
