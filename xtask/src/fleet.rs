@@ -3,7 +3,7 @@
 
 mod git;
 
-pub use git::revision;
+pub use git::{add as add_to_git, nix_files, revision};
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};

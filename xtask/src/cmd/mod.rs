@@ -3,12 +3,14 @@
 mod affected;
 mod boot;
 mod build_all;
+mod check;
 mod ci;
 mod completions;
 mod diff;
 mod doctor;
 mod list;
 mod matrix;
+mod new_host;
 mod produce;
 mod report;
 mod reuse;
@@ -33,6 +35,8 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::BuildAll(flags) => build_all::run(&flags, &cancel),
         Verb::Ci(flags) => ci::run(&flags, &cancel),
         Verb::List(flags) => list::run(&flags),
+        Verb::Check(flags) => check::run(&flags, &cancel),
+        Verb::NewHost(flags) => new_host::run(&flags, &cancel),
         Verb::Completions(flags) => completions::run(&flags),
         Verb::Boot(flags) => boot::run(&flags, &cancel),
         Verb::TestVm(flags) => test_vm::run(&flags, &cancel),

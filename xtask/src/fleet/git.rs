@@ -41,6 +41,34 @@ pub fn sees(root: &Utf8Path, matrix: &Matrix) -> Result<()> {
     Ok(())
 }
 
+/// The Nix files of a fleet, relative to its root: what Git tracks or could track, so that results and
+/// build trees are left out; without a repository all of them, hidden folders excepted.
+pub fn nix_files(root: &Utf8Path) -> Result<Vec<String>> {
+    let is_nix = |file: &String| file.ends_with(".nix") && root.join(file).is_file();
+    let mut files: Vec<String> = match root.ancestors().any(|dir| dir.join(".git").exists()) && on_path("git") {
+        true => list(root).map(|files| files.tracked.into_iter().chain(files.untracked).filter(is_nix).collect())?,
+        false => walk(root, Utf8Path::new(""))?.into_iter().filter(is_nix).collect(),
+    };
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+fn walk(root: &Utf8Path, below: &Utf8Path) -> std::io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in root.join(below).read_dir_utf8()? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        match entry.file_type()? {
+            // A link leads to the store or to what is listed anyway.
+            kind if kind.is_dir() && !entry.file_name().starts_with('.') => files.extend(walk(root, &path)?),
+            kind if kind.is_file() => files.push(path.into_string()),
+            _ => {}
+        }
+    }
+    Ok(files)
+}
+
 fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
     let empty: Vec<&&str> =
         hidden.iter().filter(|path| !files.untracked.iter().any(|file| is_in(file, path))).collect();
@@ -117,6 +145,20 @@ pub fn revision(root: &Utf8Path, cancel: &Cancel) -> (Option<String>, bool) {
     let Some(revision) = ask(&["rev-parse", "HEAD"]) else { return (None, false) };
     let changes = ask(&["status", "--porcelain", "--untracked-files=no"]);
     (Some(revision), changes.is_none_or(|text| !text.is_empty()))
+}
+
+/// Tells Git of new files, so that Nix sees them without a commit. The answer is why that was not possible;
+/// where there is no repository, there is nothing to tell.
+pub fn add(root: &Utf8Path, paths: &[&str], cancel: &Cancel) -> Option<String> {
+    if !root.ancestors().any(|dir| dir.join(".git").exists()) {
+        return None;
+    }
+    let arguments = ["add", "--intent-to-add", "--"].into_iter().chain(paths.iter().copied());
+    match git(root, arguments).capture(cancel) {
+        Ok(said) if said.end.is_success() => None,
+        Ok(said) => Some(said.stderr.trim().to_owned()),
+        Err(error) => Some(format!("{error:#}")),
+    }
 }
 
 /// Git, about the repository that the folder is in. A hook sets variables for the repository that runs it.

@@ -1,9 +1,15 @@
 //! hosts/hosts.toml in, the matrix of hosts out, or everything that is wrong with the file at once.
 
+mod draft;
 mod folders;
 mod keys;
 mod rows;
 mod toml10;
+
+pub use draft::Draft;
+pub use folders::list as folders;
+pub use keys::Keys;
+pub use rows::defaults;
 
 use std::io::ErrorKind;
 

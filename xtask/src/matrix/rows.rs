@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Host,
     keys::{Keys, type_of},
+    toml10,
 };
 use crate::{
     diagnostic::{Problem, nearest},
@@ -55,6 +56,13 @@ pub fn read(text: &str, file: &DeTable, complete: bool) -> Rows {
     }
     rows.hosts.sort_by(|a, b| a.name.cmp(&b.name));
     rows
+}
+
+/// What `[defaults]` sets, as far as it is right.
+pub fn defaults(text: &str) -> Keys {
+    let parsed = toml10::parse(text);
+    let table = parsed.table.get("defaults").and_then(|value| value.get_ref().as_table());
+    table.map(|table| Keys::read(table, "[defaults]", &DEFAULT_KEYS, &mut Vec::new())).unwrap_or_default()
 }
 
 fn unknown_table(name: &str, span: Range<usize>) -> Problem {

@@ -40,7 +40,11 @@ pub fn render(record: &Record, paint: Paint) -> String {
         let line = format!("{:width$}  {:13}  {status}  {}", job.job.to_string(), job.system, facts(job));
         let _ = writeln!(out, "{}", line.trim_end());
     }
-    for (failure, affected) in causes(&jobs) {
+    let failed = jobs.iter().filter_map(|job| match &job.outcome {
+        Outcome::Failed(failure) => Some((&job.job, failure)),
+        _ => None,
+    });
+    for (failure, affected) in causes(failed) {
         let _ = write!(out, "\n{}", explain(failure, &affected, paint));
     }
     let _ = write!(out, "\n{}", summary(record));
@@ -76,20 +80,25 @@ fn facts(job: &JobRecord) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// Failures without a table, for verbs that do nothing but look for them.
+pub fn failures<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>, paint: Paint) -> String {
+    let texts = causes(failed).into_iter().map(|(failure, affected)| explain(failure, &affected, paint));
+    texts.collect::<Vec<_>>().join("\n")
+}
+
 /// Failures by their cause: a derivation that several jobs share, or a flake that evaluates for none, is
 /// told once with all jobs it fails.
-fn causes<'a>(jobs: &[&'a JobRecord]) -> Vec<(&'a Failure, Vec<&'a JobId>)> {
+fn causes<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>) -> Vec<(&'a Failure, Vec<&'a JobId>)> {
     let mut causes: Vec<(&Failure, Vec<&JobId>)> = Vec::new();
-    for job in jobs {
-        let Outcome::Failed(failure) = &job.outcome else { continue };
+    for (job, failure) in failed {
         let same = |other: &Failure| match (&failure.drv, &other.drv) {
             (Some(a), Some(b)) => a == b,
             (None, None) => failure.message == other.message && failure.position == other.position,
             _ => false,
         };
         match causes.iter_mut().find(|(other, _)| same(other)) {
-            Some((_, affected)) => affected.push(&job.job),
-            None => causes.push((failure, vec![&job.job])),
+            Some((_, affected)) => affected.push(job),
+            None => causes.push((failure, vec![job])),
         }
     }
     causes

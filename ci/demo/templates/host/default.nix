@@ -1,0 +1,5 @@
+# @host@: @description@
+{
+  version = "1.0";
+  services = { };
+}

@@ -1,0 +1,7 @@
+# @host@: @description@
+{
+  imports = [
+    ../admins.nix
+    ../../modules/openssh.nix
+  ];
+}

@@ -1,0 +1,93 @@
+//! A template or another host's folder in, the new host's files out, put in place together with the row.
+
+use std::{fs, io};
+
+use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::{diagnostic::usage, job::Artifact, matrix::Host};
+
+/// Where a fleet keeps the files that a new host starts with; `@host@` and `@description@` are replaced.
+const TEMPLATE: &str = "templates/host";
+
+/// The files of the new host by their path in its folder, from the host `like` or from the fleet's template.
+pub fn files(root: &Utf8Path, host: &Host, like: Option<&str>) -> Result<Vec<(Utf8PathBuf, String)>> {
+    let from = like.map_or_else(|| root.join(TEMPLATE), |like| root.join("hosts").join(like));
+    if !from.is_dir() {
+        return Err(usage(format!(
+            "this fleet has no {TEMPLATE}/ that a new host could start from\n  \
+             Create it with a default.nix, or name a host to copy: --like HOST"
+        )));
+    }
+    let mut files = Vec::new();
+    collect(&from, Utf8Path::new(""), &mut files)?;
+    files.retain(|(path, _)| match path.as_str() {
+        "live.nix" => host.artifacts.contains(&Artifact::Iso),
+        "installed.nix" => host.artifacts.contains(&Artifact::System),
+        "test.py" => !host.tests.is_empty(),
+        _ => true,
+    });
+    if like.is_none() {
+        for (_, text) in &mut files {
+            *text = text.replace("@host@", host.name.as_str()).replace("@description@", &host.description);
+        }
+    }
+    Ok(files)
+}
+
+fn collect(from: &Utf8Path, below: &Utf8Path, files: &mut Vec<(Utf8PathBuf, String)>) -> Result<()> {
+    let folder = from.join(below);
+    let mut entries = folder.read_dir_utf8()?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+    for entry in entries {
+        let path = below.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => collect(from, &path, files)?,
+            false => {
+                let text = fs::read_to_string(entry.path());
+                files.push((path, text.with_context(|| format!("cannot copy {}", entry.path()))?));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts folder and row in place: both, or none. They are written beside their places first, where a full
+/// disk or a missing permission shows before anything has changed.
+pub fn commit(
+    root: &Utf8Path,
+    folder: &str,
+    files: &[(Utf8PathBuf, String)],
+    matrix: &Utf8Path,
+    text: &str,
+) -> Result<()> {
+    let matrix = matrix.canonicalize_utf8().unwrap_or_else(|_| matrix.to_owned());
+    let folder = root.join(folder);
+    let hidden = format!(".new-host-{}", std::process::id());
+    let (staged, row) = (folder.with_file_name(&hidden), matrix.with_file_name(format!("{hidden}.toml")));
+    let attempt = || -> Result<()> {
+        fs::create_dir_all(&staged)?;
+        for (path, text) in files {
+            let file = staged.join(path);
+            fs::create_dir_all(file.parent().unwrap_or(&staged))?;
+            fs::write(file, text)?;
+        }
+        fs::write(&row, text)?;
+        if let Ok(before) = fs::metadata(&matrix) {
+            fs::set_permissions(&row, before.permissions())?;
+        }
+        fs::rename(&staged, &folder)?;
+        fs::rename(&row, &matrix).inspect_err(|_| {
+            // The row did not come, so the folder goes again.
+            let _ = fs::remove_dir_all(&folder);
+        })?;
+        Ok(())
+    };
+    attempt()
+        .inspect_err(|_| {
+            // What may be left is hidden and belongs to nobody.
+            let _ = fs::remove_dir_all(&staged);
+            let _ = fs::remove_file(&row);
+        })
+        .with_context(|| format!("cannot write {folder}; nothing was changed"))
+}
