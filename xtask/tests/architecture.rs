@@ -11,16 +11,15 @@ const MODULES: &[(&str, &[&str])] = &[
     ("job", &[]),
     ("diagnostic", &[]),
     ("process", &[]),
-    ("flags", &[]),
     ("schedule", &["job"]),
     ("shard", &["job"]),
     ("history", &["job"]),
     ("progress", &["job"]),
     ("report", &["history", "job"]),
     ("matrix", &["diagnostic", "job"]),
-    ("plan", &["diagnostic", "flags", "job", "matrix"]),
     ("git", &["diagnostic", "process"]),
     ("fleet", &["diagnostic", "matrix", "process"]),
+    ("workflow", &["process"]),
     ("nix", &["diagnostic", "job", "process"]),
     ("eval", &["job", "nix", "process"]),
     ("realise", &["job", "nix", "process"]),
@@ -29,6 +28,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("compare", &["fleet", "git", "job", "matrix", "nix", "process"]),
     ("vmtest", &["diagnostic", "job", "nix", "process"]),
     ("doctor", &["job", "matrix", "nix", "process", "vmtest"]),
+    // Flags become types where they are parsed: a choice is declared beside what it chooses.
+    ("flags", &["report", "vmtest"]),
+    ("plan", &["diagnostic", "flags", "job", "matrix"]),
 ];
 
 /// These put the modules together and may import all of them.
