@@ -18,7 +18,6 @@ const MODULES: &[(&str, &[&str])] = &[
     ("shard", &[]),
     ("history", &[]),
     ("progress", &[]),
-    ("report", &["history"]),
     ("matrix", &[]),
     ("git", &["process"]),
     ("fleet", &["matrix", "process"]),
@@ -30,6 +29,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cache", &["fleet", "matrix", "nix", "process"]),
     ("compare", &["fleet", "git", "matrix", "nix", "process"]),
     ("vmtest", &["nix", "process"]),
+    // A record holds what a VM test said.
+    ("report", &["history", "vmtest"]),
     ("doctor", &["matrix", "nix", "process", "vmtest"]),
     // Flags become types where they are parsed: a choice is declared beside what it chooses.
     ("flags", &["report", "vmtest"]),

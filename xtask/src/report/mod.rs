@@ -6,3 +6,4 @@ pub mod junit;
 pub mod markdown;
 pub mod record;
 pub mod table;
+pub mod verdicts;

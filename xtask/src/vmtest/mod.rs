@@ -9,4 +9,3 @@ pub mod log;
 pub mod machine;
 pub mod place;
 pub mod run;
-pub mod verdicts;

@@ -36,6 +36,7 @@ use crate::{
     report::{
         junit,
         record::{JobRecord, Record, StageSeconds, VERSION},
+        verdicts,
     },
     vmtest::{
         accel::{self, Choice, Wish},
@@ -43,7 +44,6 @@ use crate::{
         machine::{Accel, Cpu},
         place::{self, Place},
         run::{Run, Said, Test, Verdict},
-        verdicts,
     },
 };
 
