@@ -91,3 +91,53 @@ pub fn commit(
         })
         .with_context(|| format!("cannot write {folder}; nothing was changed"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use xshell::{Shell, TempDir};
+
+    use super::*;
+
+    fn root() -> (Utf8PathBuf, TempDir) {
+        let dir = Shell::new().unwrap().create_temp_dir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        fs::create_dir(root.join("hosts")).unwrap();
+        (root, dir)
+    }
+
+    fn names(root: &Utf8Path) -> Vec<String> {
+        let entries = root.join("hosts").read_dir_utf8().unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn folder_and_row_come_together() {
+        let (root, _dir) = root();
+        let matrix = root.join("hosts/hosts.toml");
+        fs::write(&matrix, "old").unwrap();
+        fs::set_permissions(&matrix, fs::Permissions::from_mode(0o600)).unwrap();
+        let files = [("default.nix".into(), "{ }".to_owned()), ("a/b".into(), "c".to_owned())];
+        commit(&root, "hosts/web", &files, &matrix, "new").unwrap();
+        assert_eq!(names(&root), ["hosts.toml", "web"]);
+        assert_eq!(fs::read_to_string(root.join("hosts/web/a/b")).unwrap(), "c");
+        assert_eq!(fs::read_to_string(&matrix).unwrap(), "new");
+        assert_eq!(fs::metadata(&matrix).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn where_the_row_cannot_come_the_folder_does_not_stay() {
+        let (root, _dir) = root();
+        let files = [("default.nix".into(), "{ }".to_owned())];
+        // The row cannot be written, and then it can be written and not be put in place.
+        let error = commit(&root, "hosts/web", &files, &root.join("absent/hosts.toml"), "new").unwrap_err();
+        assert!(error.to_string().contains("nothing was changed"), "{error}");
+        assert_eq!(names(&root), Vec::<String>::new());
+        fs::create_dir_all(root.join("hosts/hosts.toml/in-the-way")).unwrap();
+        commit(&root, "hosts/web", &files, &root.join("hosts/hosts.toml"), "new").unwrap_err();
+        assert_eq!(names(&root), ["hosts.toml"]);
+    }
+}
