@@ -69,7 +69,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     seconds.verify = verifying.elapsed().as_secs_f64();
     seconds.total = started.elapsed().as_secs_f64();
     let record = record(source, &nix, seconds, jobs);
-    report(flags, &record)?;
+    report(flags, &record, cancel)?;
     Ok(match (cancel.is_set(), record.succeeded() && sound) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
@@ -163,11 +163,12 @@ fn record(fleet: FleetRecord, nix: &Nix, seconds: StageSeconds, jobs: Vec<JobRec
     Record { version: VERSION, command: "build-all".into(), fleet, nix: nix.version.to_string(), seconds, jobs }
 }
 
-fn report(flags: &BuildAll, record: &Record) -> Result<()> {
+fn report(flags: &BuildAll, record: &Record, cancel: &Cancel) -> Result<()> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     eprint!("\n{}", table::render(record, Paint { colour }));
-    if record.jobs.iter().any(|job| job.outcome.is_success()) {
-        eprintln!("results: {}", flags.out_link);
+    match cancel.is_set() {
+        true => eprintln!("interrupted; the results in {} are as before", flags.out_link),
+        false => eprintln!("results: {}", flags.out_link),
     }
     if let Some(file) = &flags.junit {
         let xml = junit::render(std::slice::from_ref(record));
