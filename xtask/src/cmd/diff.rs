@@ -177,7 +177,9 @@ fn text(row: &HostDifference) -> String {
     let mut out = format!("{} against {}:\n", row.host, row.against);
     for (title, lines) in sections(row) {
         let _ = writeln!(out, "  {title}");
-        lines.iter().for_each(|line| drop(writeln!(out, "    {line}")));
+        for line in lines {
+            let _ = writeln!(out, "    {line}");
+        }
     }
     out
 }
@@ -187,7 +189,9 @@ pub fn host_as_markdown(row: &HostDifference) -> String {
     let mut out = format!("### `{}`\n\n", row.host);
     for (title, lines) in sections(row) {
         let _ = writeln!(out, "- {}", markdown::cell(&title));
-        lines.iter().for_each(|line| drop(writeln!(out, "  - {}", markdown::cell(line))));
+        for line in lines {
+            let _ = writeln!(out, "  - {}", markdown::cell(&line));
+        }
     }
     out + "\n"
 }

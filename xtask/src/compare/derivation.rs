@@ -65,11 +65,6 @@ impl Graph {
         }
         Ok(graph)
     }
-
-    /// The derivation at that path; an error if `nix` did not print it.
-    pub fn node(&self, drv: &str) -> Result<&Node> {
-        self.nodes.get(drv).with_context(|| format!("`nix derivation show` did not print {drv}"))
-    }
 }
 
 #[derive(Deserialize)]
@@ -191,7 +186,7 @@ mod tests {
             .replace(r#","inputSrcs":["s-src"]"#, r#","srcs":["s-src"]}"#);
         let nested = format!(r#"{{"version":4,"derivations":{nested}}}"#);
         let expected = Graph::parse(&full).unwrap();
-        let node = expected.node(&format!("/nix/store/{TOP}")).unwrap();
+        let node = &expected.nodes[&format!("/nix/store/{TOP}")];
         assert_eq!((node.name.as_str(), node.fixed), ("top", false));
         assert_eq!(node.inputs.keys().collect::<Vec<_>>(), [&format!("/nix/store/{LIBC}")]);
         assert_eq!(node.sources.iter().collect::<Vec<_>>(), ["/nix/store/s-src"]);

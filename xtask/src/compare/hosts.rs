@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::job::{Derivation, Failure, HostName, JobId, Target};
+use crate::job::{Derivation, Failure, HostName, JobId};
 
 /// One side of a comparison: what every job evaluated to.
 pub type Side = BTreeMap<JobId, Result<Derivation, Failure>>;
@@ -71,7 +71,10 @@ pub fn compare(old: &Side, new: &Side) -> Vec<HostChange> {
     hosts.into_iter().map(finish).collect()
 }
 
-fn job(id: &JobId, old: Option<&Result<Derivation, Failure>>, new: Option<&Result<Derivation, Failure>>) -> JobChange {
+/// What a job evaluated to, if the side has it.
+type Evaluated<'a> = Option<&'a Result<Derivation, Failure>>;
+
+fn job(id: &JobId, old: Evaluated<'_>, new: Evaluated<'_>) -> JobChange {
     let status = match (old, new) {
         (_, Some(Err(_))) => Status::Broken,
         (Some(Ok(old)), Some(Ok(new))) if old.drv == new.drv => Status::Unchanged,
@@ -80,7 +83,7 @@ fn job(id: &JobId, old: Option<&Result<Derivation, Failure>>, new: Option<&Resul
         (None, Some(Ok(_))) => Status::New,
         (_, None) => Status::Removed,
     };
-    let derivation = |side: Option<&Result<Derivation, Failure>>| side.and_then(|r| r.as_ref().ok()).cloned();
+    let derivation = |side: Evaluated<'_>| side.and_then(|r| r.as_ref().ok()).cloned();
     let failure = new.and_then(|r| r.as_ref().err()).cloned();
     JobChange { id: id.clone(), status, old: derivation(old), new: derivation(new), failure }
 }
@@ -95,9 +98,9 @@ fn overall(jobs: &[JobChange]) -> Status {
     }
 }
 
-/// What [`Target`]s of a host are affected, as words for one line.
+/// What of a host is affected, as words for one line.
 pub fn targets(change: &HostChange) -> String {
-    let words: Vec<String> = change.affected().map(|job| Target::to_string(&job.id.target)).collect();
+    let words: Vec<String> = change.affected().map(|job| job.id.target.to_string()).collect();
     words.join(", ")
 }
 
@@ -106,6 +109,7 @@ mod tests {
     use super::*;
     use crate::job::Stage;
 
+    #[expect(clippy::result_large_err, reason = "the type of a side")]
     fn side(rows: &[(&str, &str)]) -> Side {
         let value = |drv: &str| match drv {
             "fails" => Err(Failure {

@@ -172,9 +172,11 @@ pub(super) mod tests {
         format!("/nix/store/{}-{name}.drv", char::from(b'0' + hash).to_string().repeat(32))
     }
 
-    /// A graph from rows of path, environment and inputs.
-    pub fn graph(rows: &[(String, &[(&str, &str)], &[String])]) -> Graph {
-        let node = |(path, env, inputs): &(String, &[(&str, &str)], &[String])| {
+    /// A derivation's path, environment and inputs.
+    pub type Row<'a> = (String, &'a [(&'a str, &'a str)], &'a [String]);
+
+    pub fn graph(rows: &[Row<'_>]) -> Graph {
+        let node = |(path, env, inputs): &Row<'_>| {
             let node = Node {
                 name: name::of_path(path).trim_end_matches(".drv").to_owned(),
                 env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),

@@ -97,7 +97,7 @@ pub struct Report {
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<Utf8PathBuf>,
     /// Cut the Markdown at this many bytes
-    #[arg(long, value_name = "BYTES", default_value_t = crate::report::github::SUMMARY_LIMIT)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000_000)]
     pub limit: usize,
     /// Write a web page with plots of durations and sizes to this file; it needs no other file
     #[arg(long, value_name = "FILE")]

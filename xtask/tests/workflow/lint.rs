@@ -59,6 +59,7 @@ fn every_job_has_a_time_limit_and_its_own_permissions() {
 
 /// Runs the linter on a folder of workflows; none if it is not installed, which is said past the capture of
 /// the test harness.
+#[expect(clippy::explicit_write, reason = "eprintln! would be captured by the test harness")]
 fn lint(program: &str, args: &[&str]) -> Option<Output> {
     match Command::new(program).args(args).output() {
         Ok(output) => Some(output),

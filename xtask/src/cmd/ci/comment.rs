@@ -1,18 +1,14 @@
 //! The step `comment`: a text in, one comment of ours on a pull request out, renewed rather than repeated.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::merge::MARKER;
-use crate::{
-    cmd::DONE,
-    diagnostic::{lacking, usage},
-    flags,
-    process::{Cancel, Invocation, Stream, on_path},
+use super::{
+    api::{api, checked},
+    merge::MARKER,
 };
+use crate::{cmd::DONE, diagnostic::usage, flags, process::Cancel};
 
 /// A comment as GitHub lists it ("List issue comments" in the REST API).
 #[derive(Debug, Deserialize)]
@@ -26,9 +22,6 @@ pub fn run(flags: &flags::Comment, cancel: &Cancel) -> Result<u8> {
     let text = std::fs::read_to_string(&flags.file).with_context(|| format!("cannot read {}", flags.file))?;
     if !text.starts_with(MARKER) {
         return Err(usage(format!("{} is no comment that `cargo xtask ci merge` wrote", flags.file)));
-    }
-    if !on_path("gh") {
-        return Err(lacking("`gh`, GitHub's command line, is not installed; hosted runners have it"));
     }
     let list = format!("repos/{repository}/issues/{}/comments?per_page=100", flags.pull);
     let pages = api(&["--paginate", "--slurp", &list], None, cancel)?;
@@ -50,34 +43,4 @@ pub fn run(flags: &flags::Comment, cancel: &Cancel) -> Result<u8> {
         }
     }
     Ok(DONE)
-}
-
-/// A repository as it may stand in the path of a request.
-fn checked(repository: &str) -> Result<&str> {
-    let part = |text: &str| {
-        !text.is_empty() && text != ".." && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
-    match repository.split_once('/') {
-        Some((owner, name)) if part(owner) && part(name) => Ok(repository),
-        _ => Err(usage(format!("`{repository}` is no repository; one is written OWNER/NAME"))),
-    }
-}
-
-fn api(arguments: &[&str], input: Option<String>, cancel: &Cancel) -> Result<String> {
-    let argv = ["gh", "api", "--header", "X-GitHub-Api-Version: 2022-11-28"].iter().chain(arguments).copied();
-    let call = Invocation::new(argv).timeout(Duration::from_secs(60));
-    let (mut out, mut err) = (String::new(), String::new());
-    let end = call.feed(input.map(String::into_bytes), cancel, &mut |stream, line| {
-        let text = if stream == Stream::Out { &mut out } else { &mut err };
-        text.push_str(line);
-        text.push('\n');
-    })?;
-    if !end.is_success() {
-        bail!(
-            "`{}` failed ({end}): {}\n  try: the job needs `pull-requests: write`, and forks do not get it",
-            call.display(),
-            err.trim()
-        );
-    }
-    Ok(out)
 }

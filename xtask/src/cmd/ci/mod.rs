@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: what the repository's continuous integration runs, the same here as there.
 
+mod api;
 mod checks;
 mod comment;
 mod entry;
