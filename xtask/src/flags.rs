@@ -234,7 +234,7 @@ pub struct Boot {
     pub cores: u32,
     /// Who runs the guest
     #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub accel: crate::vmtest::accel::Wish,
+    pub accel: AccelFlag,
     /// Take what an earlier run left in the results folder
     #[arg(long)]
     pub no_build: bool,
@@ -279,7 +279,7 @@ pub struct TestVm {
     pub interactive: bool,
     /// Who runs the guests
     #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub accel: crate::vmtest::accel::Wish,
+    pub accel: AccelFlag,
     /// Run each test so often and say how often it passed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
@@ -304,4 +304,15 @@ pub struct TestVm {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
+}
+
+/// Who runs the guests of virtual machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AccelFlag {
+    /// KVM where it works, else TCG
+    Auto,
+    /// KVM, or nothing: exit code 3 where it does not work
+    Kvm,
+    /// Emulation by QEMU, even where KVM works
+    Tcg,
 }

@@ -298,6 +298,17 @@ pub struct Failure {
     pub reproduce: String,
 }
 
+/// A part of a VM test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subtest {
+    pub name: String,
+    /// Wall-clock seconds; absent if it did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// How many subtests it is inside of.
+    pub depth: usize,
+}
+
 /// What became of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]

@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::job::{JobId, Outcome};
+use crate::job::{JobId, Outcome, Target};
 
 /// Something that a watcher wants to know.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Plain {
             Event::Ended(id, outcome) => {
                 self.ended += 1;
                 self.said.remove(id);
-                format!("[{}/{}] {id}: {}", self.ended, self.total, words(outcome))
+                format!("[{}/{}] {id}: {}", self.ended, self.total, words(id, outcome))
             }
             Event::Note(text) => text.clone(),
         };
@@ -153,7 +153,7 @@ impl Terminal {
                 }
                 self.total.inc(1);
                 if !outcome.is_success() {
-                    let _ = self.bars.println(format!("{id}: {}", words(&outcome)));
+                    let _ = self.bars.println(format!("{id}: {}", words(&id, &outcome)));
                 }
             }
             Event::Note(text) => drop(self.bars.println(text)),
@@ -188,8 +188,10 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn words(outcome: &Outcome) -> String {
+fn words(id: &JobId, outcome: &Outcome) -> String {
     match outcome {
+        Outcome::Built if matches!(id.target, Target::Test(_)) => "passed".into(),
+        Outcome::Present if matches!(id.target, Target::Test(_)) => "passed before".into(),
         Outcome::Present => "already there".into(),
         Outcome::Fetched => "fetched".into(),
         Outcome::Built => "built".into(),

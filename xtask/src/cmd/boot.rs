@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{DONE, FAILED, INTERRUPTED, produce};
 use crate::{
     diagnostic::{lacking, usage},
-    flags::{Boot, SelectionFlags},
+    flags::{AccelFlag, Boot, SelectionFlags},
     fleet::{self, Fleet},
     job::{Artifact, Job, Outcome},
     nix::{
@@ -21,7 +21,8 @@ use crate::{
     process::{Cancel, End, Invocation, find_on_path},
     progress::Progress,
     vmtest::{
-        accel::{self, Choice},
+        accel::{self, Choice, Wish},
+        disk::DiskWish,
         firmware::{self, Uefi},
         image::{Direct, Image},
         kvm,
@@ -36,8 +37,11 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
     let cpu = Cpu::of(job.system.as_str())
         .ok_or_else(|| usage(format!("{} is {}: `boot` knows x86_64 and aarch64", job.id.host, job.system)))?;
     let disk = flags.disk.as_deref().map(DiskWish::parse).transpose()?;
+    if let Some(wish) = disk.as_ref().filter(|wish| wish.created) {
+        eprintln!("boot: made {}, all empty", wish.file);
+    }
     let qemu = qemu(cpu)?;
-    let choice = accel::choose(flags.accel, cpu, std::env::consts::ARCH, || kvm::probe(cancel))?;
+    let choice = accel::choose(wish(flags.accel), cpu, std::env::consts::ARCH, || kvm::probe(cancel))?;
     let window = !flags.serial && has_screen();
     if !window && !flags.serial {
         eprintln!("boot: no screen here (DISPLAY and WAYLAND_DISPLAY are unset), so the serial console it is");
@@ -304,70 +308,19 @@ fn forwards(texts: &[String]) -> Result<Vec<(u16, u16)>> {
     texts.iter().map(parse).collect()
 }
 
+/// What was typed, as what it means.
+pub fn wish(flag: AccelFlag) -> Wish {
+    match flag {
+        AccelFlag::Auto => Wish::Auto,
+        AccelFlag::Kvm => Wish::Kvm,
+        AccelFlag::Tcg => Wish::Tcg,
+    }
+}
+
 /// A port that nobody listens on now.
 pub fn free_port() -> Result<u16> {
     let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no port of the loopback is free")?;
     Ok(socket.local_addr()?.port())
-}
-
-/// What follows `--disk`.
-struct DiskWish {
-    file: Utf8PathBuf,
-    /// True if the file was made just now.
-    created: bool,
-}
-
-impl DiskWish {
-    /// `FILE` must exist; `FILE:SIZE` is made if it does not.
-    fn parse(text: &str) -> Result<Self> {
-        let (file, size) =
-            match text.rsplit_once(':') {
-                Some((file, size)) => (
-                    file,
-                    Some(bytes(size).ok_or_else(|| {
-                        usage(format!("--disk {text}: `{size}` is no size; write such as 20G or 512M"))
-                    })?),
-                ),
-                None => (text, None),
-            };
-        let file = Utf8PathBuf::from(file);
-        if file.is_file() {
-            return Ok(Self { file, created: false });
-        }
-        if file.exists() {
-            return Err(usage(format!(
-                "--disk {file}: not a regular file; real disks are written with `cargo xtask flash`"
-            )));
-        }
-        let Some(size) = size else {
-            return Err(usage(format!("--disk {file} does not exist\n  try: --disk {file}:20G makes it")));
-        };
-        let made = fs::File::create_new(&file).and_then(|new| new.set_len(size));
-        made.with_context(|| format!("cannot make the disk {file}"))?;
-        eprintln!("boot: made {file}, {size} bytes, all empty");
-        Ok(Self { file, created: true })
-    }
-
-    fn open(&self) -> Result<Disk> {
-        let mut magic = [0; 4];
-        let read = fs::File::open(&self.file).and_then(|mut file| std::io::Read::read(&mut file, &mut magic));
-        read.with_context(|| format!("cannot read {}", self.file))?;
-        // The first bytes of a qcow2 image (docs/interop/qcow2.txt in QEMU).
-        let format = if magic == *b"QFI\xfb" { "qcow2" } else { "raw" };
-        Ok(Disk { file: self.file.clone(), format: format.into(), scratch: false })
-    }
-}
-
-/// `20G` as bytes, in binary units as QEMU counts.
-fn bytes(text: &str) -> Option<u64> {
-    let unit = text.chars().last()?;
-    let factor = match unit.to_ascii_uppercase() {
-        'M' => 1 << 20,
-        'G' => 1 << 30,
-        'T' => 1 << 40,
-        _ => return None,
-    };
-    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(factor).filter(|&size| size > 0)
 }
 
 /// A folder for one machine's files; it goes away with everything in it.
@@ -395,37 +348,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_binary_and_never_nothing() {
-        let rows =
-            [("20G", Some(20 << 30)), ("512m", Some(512 << 20)), ("20", None), ("0G", None), ("", None), ("xG", None)];
-        for (text, expected) in rows {
-            assert_eq!(bytes(text), expected, "{text}");
-        }
-        assert_eq!(bytes("99999999999T"), None);
-    }
-
-    #[test]
     fn ports_are_pairs() {
         assert_eq!(forwards(&["8080:80".into()]).unwrap(), [(8080, 80)]);
         assert_eq!(forwards(&[]).unwrap()[0].1, 22);
         for bad in ["8080", "a:b", "99999:1"] {
             assert!(forwards(&[bad.into()]).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_disk_is_made_once_and_then_kept() {
-        let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir())
-            .unwrap()
-            .join(format!("drydock-disk-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("a:b.img");
-        assert!(DiskWish::parse(file.as_str()).is_err());
-        assert!(DiskWish::parse(&format!("{file}:1M")).unwrap().created);
-        fs::write(&file, b"QFI\xfbrest").unwrap();
-        let again = DiskWish::parse(&format!("{file}:1M")).unwrap();
-        assert_eq!((again.created, again.open().unwrap().format.as_str()), (false, "qcow2"));
-        assert!(DiskWish::parse(&format!("{dir}:1M")).is_err());
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -4,10 +4,7 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    job::{Derivation, JobId, Outcome, System},
-    vmtest::log::Subtest,
-};
+use crate::job::{Derivation, JobId, Outcome, Subtest, System};
 
 /// The version of the form. Readers ignore fields they do not know and refuse versions they do not know.
 pub const VERSION: u32 = 1;

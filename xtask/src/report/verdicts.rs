@@ -88,10 +88,7 @@ fn sum(rows: &[Row<'_>], seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        job::{Failure, Stage},
-        vmtest::log::Subtest,
-    };
+    use crate::job::{Failure, Stage, Subtest};
 
     #[test]
     fn failures_come_first_with_everything_to_go_on() {

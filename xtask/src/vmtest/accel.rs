@@ -9,13 +9,13 @@ use super::{
 use crate::diagnostic::lacking;
 
 /// What a person asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// KVM where it works, else TCG
+    /// KVM where it works, else TCG.
     Auto,
-    /// KVM, or nothing
+    /// KVM, or nothing.
     Kvm,
-    /// Emulation by QEMU, even where KVM works
+    /// Emulation by QEMU, even where KVM works.
     Tcg,
 }
 

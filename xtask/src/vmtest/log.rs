@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
-use crate::nix::event::plain;
+use crate::{job::Subtest, nix::event::plain};
 
 /// Lines of each machine's console that a report shows.
 const CONSOLE_TAIL: usize = 25;
@@ -18,17 +16,6 @@ const MOST_COMPLAINT: usize = 40;
 
 /// A screen of text is 20 kB as PNG; nothing sensible is larger than this. Bytes of base64.
 const LARGEST_IMAGE: usize = 8 << 20;
-
-/// A part of a test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Subtest {
-    pub name: String,
-    /// Absent if it did not come to its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    /// How many subtests it is inside of.
-    pub depth: usize,
-}
 
 /// What a log has told so far.
 #[derive(Debug, Default)]
@@ -94,7 +81,7 @@ impl TestLog {
 
     fn complain(&mut self, text: &str) {
         if self.complaint.len() < MOST_COMPLAINT && !text.trim().is_empty() {
-            self.complaint.push(text.trim_end().to_owned());
+            self.complaint.push(unhashed(text.trim_end()).to_owned());
         }
     }
 
@@ -122,6 +109,15 @@ fn finished(line: &str) -> Option<(&str, f64)> {
     let inner = line.strip_prefix("(finished: subtest: ")?.strip_suffix(" seconds)")?;
     let (name, seconds) = inner.rsplit_once(", in ")?;
     Some((name, seconds.parse().ok()?))
+}
+
+/// A script in the store by the name that it has in the fleet: without the 32 characters of its hash.
+fn unhashed(line: &str) -> &str {
+    let base32 = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase();
+    match line.split_once('-') {
+        Some((hash, rest)) if hash.len() == 32 && hash.chars().all(base32) => rest,
+        _ => line,
+    }
 }
 
 /// Reads `MACHINE # TEXT`.
@@ -187,7 +183,9 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_the_drivers_words() {
-        let ours = log("subtest: a\nsubtest: b\ntest failed in subtest: b\nMachineError: no line\nlive.py:7: wait()\n");
+        let ours = log(
+            "subtest: a\nsubtest: b\ntest failed in subtest: b\nMachineError: no line\n0123456789abcdfghijklmnpqrsvwxyz-live.py:7: wait()\n",
+        );
         assert_eq!(
             (ours.failed(), ours.complaint.as_slice()),
             (Some("b"), &["MachineError: no line".to_owned(), "live.py:7: wait()".into()][..])

@@ -1,6 +1,7 @@
 //! Test derivations in, verdicts out; and the virtual machines that people and probes start.
 
 pub mod accel;
+pub mod disk;
 pub mod firmware;
 pub mod image;
 pub mod kvm;

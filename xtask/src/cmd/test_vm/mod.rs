@@ -15,7 +15,9 @@ use camino::Utf8PathBuf;
 use rayon::iter::{ParallelBridge as _, ParallelIterator as _};
 
 use super::{
-    DONE, FAILED, INTERRUPTED, build_all,
+    DONE, FAILED, INTERRUPTED,
+    boot::wish,
+    build_all,
     produce::{self, Options},
     setup,
 };
@@ -70,7 +72,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup {
         setup::require(cancel)?;
     }
-    let choices = choices(flags.accel, &plan.jobs, cancel)?;
+    let choices = choices(wish(flags.accel), &plan.jobs, cancel)?;
     if flags.interactive {
         let job = &plan.jobs[0];
         return interactive::run(&fleet, &job.id, &choices[&job.id], &room(&job.id, "interactive")?, cancel);
@@ -171,7 +173,7 @@ impl Session<'_> {
         lines.sort();
         lines.dedup();
         let scale = self.choices.values().any(|choice| choice.accel == Accel::Tcg);
-        let limit = scale.then(|| format!("time limits are {} times longer under TCG", place::TCG_SCALE));
+        let limit = scale.then(|| format!("under TCG --timeout counts {} times", place::TCG_SCALE));
         lines.into_iter().chain(limit).collect()
     }
 
@@ -216,11 +218,12 @@ impl Session<'_> {
         let demands = place::demands_kvm(&text);
         let live = self.build.builders.as_deref().map_or_else(|| self.settings.builders(), remote::lines);
         let builder = self.settings.builder_of(&derivation.system, &live);
-        let place = place::of(demands, self.flags.accel, choice.accel, &builder);
+        let place = place::of(demands, wish(self.flags.accel), choice.accel, &builder);
         progress.tell(Event::Began(id.clone(), "test"));
         let prefix = format!("{}.{}", id.host, test_of(id));
         let say = |said: Said<'_>| match said {
             Said::Line(line) => progress.tell(Event::Note(format!("{prefix}: {line}"))),
+            Said::Subtest("") => {}
             Said::Subtest(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
         };
         if demands && place == Place::Outside {
