@@ -57,7 +57,10 @@ fn questions(draft: &mut Draft, text: &str, lines: &Receiver<String>, cancel: &C
             }
             say(draft, key, &answer);
             match draft.wrong(text, key) {
-                Some(problem) => eprintln!("  {}: {}", problem.message, problem.help),
+                Some(problem) => {
+                    eprintln!("  {}: {}", problem.message, problem.help);
+                    unsay(draft, key);
+                }
                 None => break,
             }
         }
@@ -93,6 +96,18 @@ fn say(draft: &mut Draft, key: &str, answer: &str) {
         "live" => draft.live = Some(answer.to_owned()),
         "tests" => draft.tests = words(),
         _ => draft.tags = words(),
+    }
+}
+
+/// Takes a wrong answer back, so that the default can be chosen after all.
+fn unsay(draft: &mut Draft, key: &str) {
+    match key {
+        "description" => draft.description.clear(),
+        "system" => draft.system = None,
+        "artifacts" => draft.artifacts = None,
+        "live" => draft.live = None,
+        "tests" => draft.tests = None,
+        _ => draft.tags = None,
     }
 }
 
@@ -152,6 +167,12 @@ mod tests {
         assert_eq!(draft.live, None, "not asked: there is no ISO");
         assert_eq!(draft.tests.as_deref(), Some(&["system".to_owned(), "switch".to_owned()][..]));
         assert_eq!(draft.tags.as_deref(), Some(&["a".to_owned(), "b".to_owned()][..]));
+    }
+
+    #[test]
+    fn after_a_wrong_answer_the_default_is_still_there() {
+        let draft = answered(Draft::default(), &["serves", "x86", "", "isoo", "", "", "lve", "", "A", ""]).unwrap();
+        assert_eq!(draft, Draft { name: "web".into(), description: "serves".into(), ..Draft::default() });
     }
 
     #[test]
