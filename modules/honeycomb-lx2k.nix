@@ -9,9 +9,13 @@ let
   cfg = config.site.honeycomb;
 in
 {
-  options.site.honeycomb.oldFirmware = lib.mkEnableOption ''
-    the kernel parameters that firmware from before July 2021 needs: it lacks the final IORT RMR
-    tables, so the SMMU has to let unknown streams pass'';
+  options.site.honeycomb = {
+    oldFirmware = lib.mkEnableOption ''
+      the kernel parameters that firmware from before July 2021 needs: it lacks the final IORT RMR
+      tables, so the SMMU has to let unknown streams pass'';
+    # Off by default: on any other machine the address is something else, and writing there may hang it.
+    earlyConsole = lib.mkEnableOption "kernel messages on the serial line before its driver is up";
+  };
 
   config = {
     site.demands = [
@@ -31,17 +35,16 @@ in
         "ahci"
         "usb_storage"
       ];
-      kernelParams = [
-        "earlycon=pl011,mmio32,0x21c0000"
-      ]
-      ++ lib.optionals (!config.site.live) [
-        "console=ttyAMA0,115200n8"
-        "console=tty0"
-      ]
-      ++ lib.optionals cfg.oldFirmware [
-        "arm-smmu.disable_bypass=0"
-        "iommu.passthrough=1"
-      ];
+      kernelParams =
+        lib.optional cfg.earlyConsole "earlycon=pl011,mmio32,0x21c0000"
+        ++ lib.optionals (!config.site.live) [
+          "console=ttyAMA0,115200n8"
+          "console=tty0"
+        ]
+        ++ lib.optionals cfg.oldFirmware [
+          "arm-smmu.disable_bypass=0"
+          "iommu.passthrough=1"
+        ];
     };
     # restool makes network interfaces of the DPAA2 ports: ls-addni dpmac.7
     environment.systemPackages = [ pkgs.restool ];

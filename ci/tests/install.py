@@ -13,7 +13,7 @@ with subtest("a wrong disk is refused"):
 
 with subtest("installs"):
     chosen = " ".join(f"--disk {name}=/dev/disk/by-id/virtio-{name}" for name in disks)
-    live.succeed(f"drydock-install --yes {chosen} >&2", timeout=5400)
+    live.log(live.succeed(f"drydock-install --yes {chosen} 2>&1", timeout=5400))
     live.shutdown()
 
 with subtest("the disk boots"):

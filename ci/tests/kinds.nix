@@ -14,11 +14,14 @@ let
   # The disks that drydock-install asks for, by their names in the layout.
   askedDisks =
     host:
-    lib.attrNames (
-      lib.filterAttrs (
-        _: disk: lib.hasPrefix "/run/drydock/disk/" disk.device
-      ) host.installed.config.disko.devices.disk
-    );
+    let
+      asked = _: disk: lib.hasPrefix "/run/drydock/disk/" disk.device;
+      disks = lib.filterAttrs asked host.installed.config.disko.devices.disk;
+    in
+    if disks == { } then
+      throw "host \"${host.row.name}\": the install test needs a disk whose device lies under /run/drydock/disk/; a virtual machine has no other"
+    else
+      lib.attrNames disks;
 in
 {
   # The installed configuration comes up, on the test driver's own disk.
@@ -33,7 +36,15 @@ in
   live =
     { host, ... }:
     {
-      given.iso = isoFile host;
+      given = {
+        iso = isoFile host;
+        # The serial port that the medium promises a login on, or null.
+        serial =
+          let
+            port = host.live.config.site.image.serial;
+          in
+          if port == null then null else lib.head (lib.splitString "," port);
+      };
       script = ./live.py;
     };
 

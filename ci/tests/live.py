@@ -4,6 +4,8 @@ for firmware in given["firmwares"]:
         with subtest(f"{firmware} from {medium}"):
             live = boot(f"{firmware}-{medium}", firmware, medium_arguments(medium), network=True)
             settled(live)
+            if given["serial"]:
+                live.wait_for_unit(f"serial-getty@{given['serial']}.service")
             uefi = live.execute("test -d /sys/firmware/efi")[0] == 0
             assert uefi == (firmware == "uefi"), f"booted by the wrong firmware, not {firmware}"
             check(live, "live")

@@ -4,6 +4,7 @@
 def check(machine: "QemuMachine", stage: str) -> None:
     machine.wait_for_unit("sshd.service")
     machine.succeed("command -v restool")
-    machine.succeed("grep -q earlycon=pl011 /proc/cmdline")
+    machine.succeed("lsmod | grep -qw ^amc6821")
+    machine.succeed("grep -q console=ttyAMA0 /proc/cmdline")
     if stage == "live":
         machine.succeed("command -v drydock-install")
