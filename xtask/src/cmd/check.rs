@@ -1,8 +1,7 @@
 //! `cargo xtask check`: a fleet in, everything that is wrong with it out; nothing is built.
-#![expect(clippy::print_stdout, reason = "a verb prints its report")]
 
 use std::{
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
@@ -63,7 +62,7 @@ pub fn run(flags: &Check, cancel: &Cancel) -> Result<u8> {
         (Some(nix), false) => evaluation(&fleet, flags, &options, nix, cancel),
         _ => Ok(Verdict::NotRun(format!("--no-eval; {selected} hosts would be evaluated"))),
     })?;
-    print!("{}", report(&verdicts));
+    io::stdout().lock().write_all(report(&verdicts).as_bytes())?;
     let failed = verdicts.iter().any(|(_, verdict, _)| matches!(verdict, Verdict::Failed(_)));
     Ok(match (cancel.is_set(), failed) {
         (true, _) => INTERRUPTED,
@@ -146,7 +145,7 @@ fn evaluation(fleet: &Fleet, flags: &Check, options: &Options, nix: &Nix, cancel
     let sound = reuse.save_derivations(&derivations, &progress, cancel);
     progress.finish();
     if !failures.is_empty() {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         return Ok(Verdict::Failed(table::failures(failures.iter(), Paint { colour })));
     }
     let unfinished = unknown.len() - derivations.len();

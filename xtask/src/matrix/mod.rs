@@ -55,7 +55,7 @@ impl Matrix {
                  Each host is a table `[host.NAME]` of that file: `cargo xtask new-host NAME` writes one, \
                  and `--fleet demo` is the embedded example."
             )),
-            _ => anyhow::Error::from(error).context(format!("cannot read {shown}")),
+            _ => usage(format!("cannot read {shown}: {error}")),
         })?;
         let text = toml10::decode(&bytes)
             .map_err(|problem| misconfigured(shown.as_str(), &String::from_utf8_lossy(&bytes), &[problem]))?;

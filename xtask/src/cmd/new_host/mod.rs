@@ -1,10 +1,12 @@
 //! `cargo xtask new-host`: a name and answers in, a row of hosts.toml and a folder of files out.
-#![expect(clippy::print_stdout, reason = "a verb prints its report")]
 
 mod ask;
 mod folder;
 
-use std::{fs, io::ErrorKind};
+use std::{
+    fs,
+    io::{self, ErrorKind, Write as _},
+};
 
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
@@ -52,12 +54,14 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
     let files = folder::files(&place.root, host, like.as_ref().map(|host| host.name.as_str()))?;
     folder::commit(&place.root, &folder, &files, &file, &draft.append_to(&text))?;
     let untracked = fleet::add_to_git(&place.root, &[matrix::FILE, &folder], cancel);
-    println!("{shown}: [host.{name}]");
-    files.iter().for_each(|(path, _)| println!("{}", place.shown(&format!("{folder}/{path}"))));
+    let mut text = format!("{shown}: [host.{name}]\n");
+    files.iter().for_each(|(path, _)| text += &format!("{}\n", place.shown(&format!("{folder}/{path}"))));
     if let Some(reason) = untracked {
-        println!("not added to Git, without which Nix does not see them: {reason}");
+        text += &format!("not added to Git, without which Nix does not see them: {reason}\n");
     }
-    println!("next: edit {}, then `cargo xtask check {name}`", place.shown(&format!("{folder}/default.nix")));
+    let first = place.shown(&format!("{folder}/default.nix"));
+    text += &format!("next: edit {first}, then `cargo xtask check {name}`\n");
+    io::stdout().lock().write_all(text.as_bytes())?;
     Ok(DONE)
 }
 
