@@ -24,6 +24,8 @@ pub enum Event {
     Ended(JobId, Outcome),
     /// A word that belongs to no job.
     Note(String),
+    /// A line of a job's own output, shown however often it comes.
+    Line(String),
 }
 
 /// Shows events on stderr, from any thread.
@@ -114,7 +116,7 @@ impl Plain {
                 self.said.remove(id);
                 format!("[{}/{}] {id}: {}", self.ended, self.total, words(id, outcome))
             }
-            Event::Note(text) => text.clone(),
+            Event::Note(text) | Event::Line(text) => text.clone(),
         };
         vec![line]
     }
@@ -156,7 +158,7 @@ impl Terminal {
                     let _ = self.bars.println(format!("{id}: {}", words(&id, &outcome)));
                 }
             }
-            Event::Note(text) => drop(self.bars.println(text)),
+            Event::Note(text) | Event::Line(text) => drop(self.bars.println(text)),
         }
     }
 

@@ -40,8 +40,12 @@ pub fn render(rows: &[Row<'_>], seconds: f64) -> String {
     for row in &sorted {
         if let Outcome::Failed(failure) = row.outcome {
             let _ = writeln!(out, "\nFAILED: {}", row.id);
-            failure.message.lines().for_each(|line| drop(writeln!(out, "  {line}")));
-            failure.log_tail.iter().for_each(|line| drop(writeln!(out, "    | {line}")));
+            for line in failure.message.lines() {
+                let _ = writeln!(out, "  {line}");
+            }
+            for line in &failure.log_tail {
+                let _ = writeln!(out, "    | {line}");
+            }
             for file in row.test.iter().flat_map(|test| &test.files) {
                 let _ = writeln!(out, "  {file}");
             }

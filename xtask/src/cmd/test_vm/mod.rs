@@ -222,7 +222,7 @@ impl Session<'_> {
         progress.tell(Event::Began(id.clone(), "test"));
         let prefix = format!("{}.{}", id.host, test_of(id));
         let say = |said: Said<'_>| match said {
-            Said::Line(line) => progress.tell(Event::Note(format!("{prefix}: {line}"))),
+            Said::Line(line) => progress.tell(Event::Line(format!("{prefix}: {line}"))),
             Said::Subtest("") => {}
             Said::Subtest(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
         };
