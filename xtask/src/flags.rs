@@ -8,7 +8,7 @@ mod hosts;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-pub use cache::CacheFlags;
+pub use cache::{CacheFlags, Why};
 pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 pub use hosts::{Check, List, NewHost};
@@ -43,6 +43,7 @@ pub enum Verb {
     TestVm(TestVm),
     Matrix(Matrix),
     Report(Report),
+    Why(Why),
 }
 
 /// Which fleet a verb reads.

@@ -21,6 +21,8 @@ pub struct Closure {
     pub files: BTreeMap<String, Origin>,
     /// Those of them in which every path counts, used or not.
     followed: BTreeSet<String>,
+    /// Those of them that are there.
+    present: BTreeSet<String>,
     /// Folders whose names and kinds are read.
     pub folders: BTreeMap<String, Origin>,
     /// Parts of hosts.toml.
@@ -160,6 +162,9 @@ impl<'t> Depends<'t> {
 
     fn file(&self, path: String, origin: &Origin, closure: &mut Closure) {
         self.detour(&path, origin, closure);
+        if self.tree.entries.contains_key(&path) {
+            closure.present.insert(path.clone());
+        }
         closure.files.entry(path).or_insert_with(|| origin.clone());
     }
 
@@ -248,6 +253,16 @@ impl<'t> Depends<'t> {
 }
 
 impl Closure {
+    /// True if the file is one that the tree has; others count by being missed.
+    pub fn exists(&self, path: &str) -> bool {
+        self.present.contains(path)
+    }
+
+    /// True if the file's name shows in a folder that is listed.
+    pub fn is_listed(&self, path: &str) -> bool {
+        self.folders.contains_key(tree::parent(path))
+    }
+
     /// True if the file at `path` is among what the job depends on, apart from rows of hosts.toml.
     pub fn has(&self, path: &str) -> bool {
         self.everything.is_some() || self.itself.is_some() || self.files.contains_key(path)

@@ -8,6 +8,12 @@ mod ambient;
 pub mod depends;
 mod digest;
 mod leak;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod model_nix;
+#[cfg(test)]
+mod model_test;
 pub mod need;
 mod scan;
 mod slice;
@@ -21,13 +27,14 @@ use std::{
 };
 
 use anyhow::Result;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::{
-    depends::Depends,
+    depends::{Closure, Depends},
     digest::{Digest, Hasher},
     snapshot::{Known, Snapshot},
     store::{Place, Remembered},
+    tree::Tree,
 };
 use crate::{
     fleet::Fleet,
@@ -38,8 +45,6 @@ use crate::{
     },
     process::{Cancel, Invocation},
 };
-
-pub use tree::Tree;
 
 /// What is known about a fleet from earlier runs, or why nothing may be used.
 pub struct Cache<'f> {
@@ -225,4 +230,85 @@ pub fn wrong(
         (fresh.drv != recalled.derivation.drv).then(|| (id.clone(), recalled.derivation.clone(), fresh.clone()))
     };
     recalled.iter().filter_map(differs).collect()
+}
+
+/// Why a job is evaluated in the next run, or is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing in the fleet has changed.
+    Unchanged,
+    /// What changed does not concern it.
+    Unconcerned,
+    /// These files changed, or their names did.
+    Changed { files: Vec<String> },
+    /// Its derivation holds the store path of the whole source, and some file changed.
+    Leaks,
+    /// It has not been evaluated here as it is now.
+    New,
+    /// Nothing can be remembered.
+    Off { reason: String },
+}
+
+/// What a job depends on and what that means for the next run.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    pub closure: Closure,
+    pub verdict: Verdict,
+}
+
+/// Explains the jobs of a fleet; the number is that of all files. Errors: the fleet's files cannot be told.
+pub fn explain(fleet: &Fleet, jobs: &[JobId], cancel: &Cancel) -> Result<(Vec<Explanation>, usize)> {
+    let cache = Cache::open(fleet, false, cancel);
+    let alone = match &cache.state {
+        Ok(_) => None,
+        Err(_) => Some(
+            Snapshot::take(&fleet.root, &fleet.flake_ref, &HashMap::new(), cancel)
+                .map_err(|reason| anyhow::anyhow!("what {} consists of cannot be told: {reason}", fleet.flake_ref))?,
+        ),
+    };
+    let state = cache.state.as_ref();
+    let tree = match (&alone, state) {
+        (Some(snapshot), _) => &snapshot.tree,
+        (None, Ok(state)) => &state.snapshot.tree,
+        (None, Err(reason)) => anyhow::bail!("{reason}"),
+    };
+    let mut depends = Depends::on(tree);
+    let explain = |id: &JobId| {
+        let closure = depends.closure(id);
+        let verdict = match state {
+            Err(reason) => Verdict::Off { reason: reason.clone() },
+            Ok(state) => state.verdict(id, depends.digest(id), &closure),
+        };
+        Explanation { closure, verdict }
+    };
+    Ok((jobs.iter().map(explain).collect(), tree.entries.len()))
+}
+
+impl State {
+    fn verdict(&self, id: &JobId, job: Digest, closure: &Closure) -> Verdict {
+        let Some(list) = self.remembered.get(id).filter(|list| !list.is_empty()) else { return Verdict::New };
+        if list.iter().any(|remembered| remembered.tree == self.tree) {
+            return Verdict::Unchanged;
+        }
+        let key = Some(job_key(self.ambient, job));
+        if list.iter().any(|remembered| remembered.job == key) {
+            return Verdict::Unconcerned;
+        }
+        if list.iter().all(|remembered| remembered.job.is_none()) {
+            return Verdict::Leaks;
+        }
+        let now = &self.snapshot.known;
+        let differs = |path: &&String| {
+            let entry = |known: &HashMap<String, Known>| known.get(*path).map(|known| known.entry);
+            entry(now) != entry(&self.before) && (closure.has(path) || closure.is_listed(path) || self.is_matrix(path))
+        };
+        let all: BTreeSet<&String> = now.keys().chain(self.before.keys()).collect();
+        let files: Vec<String> = all.into_iter().filter(differs).cloned().collect();
+        if files.is_empty() { Verdict::New } else { Verdict::Changed { files } }
+    }
+
+    fn is_matrix(&self, path: &str) -> bool {
+        tree::join(&self.snapshot.tree.flake, crate::matrix::FILE).is_some_and(|matrix| matrix == path)
+    }
 }

@@ -1,6 +1,6 @@
 //! Real folders and repositories, and the trees read from them.
 
-use std::{collections::HashMap, fs, process::Command};
+use std::{collections::HashMap, fs};
 
 use camino::Utf8PathBuf;
 
@@ -17,8 +17,8 @@ fn scratch(name: &str) -> Utf8PathBuf {
 
 fn git(dir: &Utf8Path, arguments: &[&str]) {
     let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
-    let done = Command::new("git").current_dir(dir).args(identity).args(arguments).output().unwrap();
-    assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    let argv = ["git"].iter().chain(&identity).chain(arguments).copied();
+    Invocation::new(argv).dir(dir).read(&Cancel::default()).unwrap();
 }
 
 fn take(root: &Utf8Path, flake_ref: &str) -> Snapshot {
@@ -27,7 +27,7 @@ fn take(root: &Utf8Path, flake_ref: &str) -> Snapshot {
 
 #[test]
 fn a_git_flake_is_what_the_index_lists_with_the_content_on_disk() {
-    let dir = scratch("git");
+    let dir = scratch("snapshot-git");
     git(&dir, &["init", "-q"]);
     for file in ["a", "b", "gone", "frozen"] {
         fs::write(dir.join(file), file).unwrap();
@@ -52,7 +52,7 @@ fn a_git_flake_is_what_the_index_lists_with_the_content_on_disk() {
 
 #[test]
 fn a_path_flake_is_everything_in_its_folder() {
-    let dir = scratch("path");
+    let dir = scratch("snapshot-path");
     fs::create_dir_all(dir.join("empty")).unwrap();
     fs::create_dir_all(dir.join("full")).unwrap();
     fs::write(dir.join("full/a"), "a").unwrap();
@@ -69,7 +69,7 @@ fn a_path_flake_is_everything_in_its_folder() {
 
 #[test]
 fn what_cannot_be_told_is_said() {
-    let dir = scratch("refs");
+    let dir = scratch("snapshot-refs");
     for reference in ["github:a/b", "git+file:///x?ref=main", "path:/x?narHash=y", "git+file:///x?dir=a&submodules=1"] {
         let error = Snapshot::take(&dir, reference, &HashMap::new(), &Cancel::default()).unwrap_err();
         assert!(error.contains(reference), "{error}");

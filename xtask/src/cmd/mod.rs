@@ -16,6 +16,7 @@ mod report;
 mod reuse;
 mod setup;
 mod test_vm;
+mod why;
 
 use anyhow::Result;
 
@@ -41,6 +42,7 @@ pub fn run(verb: Verb) -> Result<u8> {
         Verb::Boot(flags) => boot::run(&flags, &cancel),
         Verb::TestVm(flags) => test_vm::run(&flags, &cancel),
         Verb::Doctor(flags) => doctor::run(&flags, &cancel),
+        Verb::Why(flags) => why::run(&flags, &cancel),
         Verb::Affected(flags) => affected::run(&flags, &cancel),
         Verb::Diff(flags) => diff::run(&flags, &cancel),
         Verb::Matrix(flags) => matrix::run(&flags, &cancel),

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::FleetFlags;
+
 /// Whether earlier runs save work.
 #[derive(Clone, Debug, Default, Args)]
 pub struct CacheFlags {
@@ -11,4 +13,25 @@ pub struct CacheFlags {
     /// Evaluate everything and fail if anything remembered turns out wrong
     #[arg(long)]
     pub verify_cache: bool,
+}
+
+/// Say which files a host depends on and why the next run evaluates it or does not.
+///
+/// Follows the fleet's own Nix files without evaluating them. A file that is not listed can change as it
+/// likes: the host is not evaluated for it.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask why web                      verdicts and files
+  cargo xtask why web --json | jq '.files | keys'
+  cargo xtask why web --fleet demo         a host of the embedded fleet")]
+pub struct Why {
+    /// The host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

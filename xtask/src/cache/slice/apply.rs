@@ -3,19 +3,33 @@
 use std::rc::Rc;
 
 use rnix::ast::{self, Expr};
+use rowan::ast::AstNode as _;
 
 use super::{
     Slice,
-    value::{Known, Lazy, Value},
+    value::{Known, Lazy, ScopeId, Value},
 };
 use crate::cache::need::{Need, Pattern};
+
+/// Calls of a function within itself that are followed one by one.
+const NESTED: usize = 2;
 
 impl Slice<'_> {
     pub fn apply(&mut self, function: &Value, argument: Lazy) -> Value {
         match function {
             Value::Function(lambda, outer) => {
+                let (file, range, _) = self.range_key(lambda.syntax(), *outer);
+                let running = self.calls.get(&(file, range)).copied().unwrap_or(0);
+                if running >= NESTED {
+                    let argument = self.force(&argument);
+                    self.escape(&argument);
+                    return self.widen(lambda, *outer);
+                }
+                self.calls.insert((file, range), running + 1);
                 let scope = self.bind(lambda, *outer, &argument);
-                self.maybe(lambda.body(), scope)
+                let value = self.maybe(lambda.body(), scope);
+                self.calls.insert((file, range), running);
+                value
             }
             Value::Import(pattern) => match self.imported(pattern) {
                 Some(value) => self.apply(&value, argument),
@@ -34,6 +48,21 @@ impl Slice<'_> {
             }
             function => self.apply_unknown(function, &argument),
         }
+    }
+
+    /// A function that calls itself, for whatever it is called with: all that it could see escapes, then its
+    /// body is followed once with nothing known. What it gives is as unknown.
+    fn widen(&mut self, lambda: &ast::Lambda, outer: ScopeId) -> Value {
+        self.escape_scopes(outer);
+        let (file, range, _) = self.range_key(lambda.syntax(), outer);
+        if self.widened.insert((file, range)) {
+            let before = self.calls.insert((file, range), NESTED);
+            let blank = self.blank(outer);
+            let scope = self.bind(lambda, blank, &Value::Opaque.into());
+            self.escape_expr(lambda.body(), scope);
+            self.calls.insert((file, range), before.unwrap_or(0));
+        }
+        Value::Opaque
     }
 
     fn apply_unknown(&mut self, function: &Value, argument: &Lazy) -> Value {
@@ -63,6 +92,10 @@ impl Slice<'_> {
             (Known::ReadDir, Value::Path(pattern)) if !pattern.known_part().1 => {
                 self.need(Need::Listing(pattern));
                 Value::Opaque
+            }
+            (Known::Throw, message) => {
+                self.escape(&message);
+                Value::OneOf(Vec::new())
             }
             (Known::AttrNames, set) => {
                 self.names(&set);

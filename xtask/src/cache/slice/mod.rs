@@ -27,8 +27,8 @@ use super::{
 use crate::job::Target;
 use value::{FileId, Key, ScopeId, Value};
 
-/// Expressions that are evaluated before following is given up: some hundred times what a fleet needs.
-const MOST_STEPS: usize = 300_000;
+/// Expressions that are evaluated before following is given up: some dozen times what a fleet needs.
+const MOST_STEPS: usize = 30_000;
 /// Calls and escapes within each other before following is given up.
 const DEEPEST: usize = 2000;
 /// Bytes; only what is used becomes memory.
@@ -83,6 +83,11 @@ struct Slice<'t> {
     scopes: Vec<scope::Scope>,
     evaluated: HashMap<(FileId, TextRange, ScopeId), State>,
     escaped: HashSet<(FileId, TextRange, ScopeId, usize)>,
+    /// How often each function is being called within itself.
+    calls: HashMap<(FileId, TextRange), usize>,
+    /// Functions that were followed for whatever they may be called with, and scopes that they closed over.
+    widened: HashSet<(FileId, TextRange)>,
+    closed_over: HashSet<ScopeId>,
     steps: usize,
     depth: usize,
     /// The expression at hand.
@@ -115,6 +120,9 @@ impl<'t> Slice<'t> {
             scopes: vec![scope::Scope::top(0)],
             evaluated: HashMap::new(),
             escaped: HashSet::new(),
+            calls: HashMap::new(),
+            widened: HashSet::new(),
+            closed_over: HashSet::new(),
             steps: 0,
             depth: 0,
             at: (0, 1),

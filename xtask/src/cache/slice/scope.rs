@@ -59,6 +59,47 @@ impl Slice<'_> {
         self.scopes.len() - 1
     }
 
+    /// A copy of a scope and those around it in which no parameter is known.
+    pub fn blank(&mut self, scope: ScopeId) -> ScopeId {
+        let Some(parent) = self.scopes[scope].parent else { return scope };
+        let outer = self.blank(parent);
+        let names = match &self.scopes[scope].kind {
+            Kind::Parameters(parameters) => Some(parameters.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()),
+            _ => None,
+        };
+        if let Some(names) = names {
+            let unknown = names.into_iter().map(|name| (name, Value::Opaque.into())).collect();
+            return self.scope(outer, Kind::Parameters(unknown));
+        }
+        if outer == parent {
+            return scope;
+        }
+        let kind = match &self.scopes[scope].kind {
+            Kind::Bindings(set) => Kind::Bindings(Set { items: set.items.clone(), scope: self.scopes.len(), outer }),
+            Kind::With(Lazy::Expr(namespace, _)) => Kind::With(Lazy::Expr(namespace.clone(), outer)),
+            Kind::With(_) | Kind::Parameters(_) | Kind::Top => return scope,
+        };
+        self.scope(outer, kind)
+    }
+
+    /// All parameters that can be seen in a scope escape.
+    pub fn escape_scopes(&mut self, scope: ScopeId) {
+        let mut next = Some(scope);
+        while let Some(id) = next {
+            next = self.scopes[id].parent;
+            if !self.closed_over.insert(id) {
+                continue;
+            }
+            if let Kind::Parameters(parameters) = &self.scopes[id].kind {
+                let lazies: Vec<Lazy> = parameters.iter().map(|(_, lazy)| lazy.clone()).collect();
+                for lazy in lazies {
+                    let value = self.force(&lazy);
+                    self.escape(&value);
+                }
+            }
+        }
+    }
+
     /// What a name stands for. Names that are bound nowhere may come from any `with` around.
     pub fn lookup(&mut self, name: &str, scope: ScopeId) -> Value {
         let mut namespaces = Vec::new();

@@ -47,12 +47,12 @@ pub enum Value {
     Generated(Box<Lazy>, Rc<Value>),
     /// `left // right`.
     Updated(Rc<Value>, Rc<Value>),
-    /// One of several, and evaluation knows which.
+    /// One of several, and evaluation knows which. One of none is where evaluation ends: `throw`.
     OneOf(Vec<Value>),
 }
 
 impl Value {
-    /// One of the given values. Nothing at all is an empty set.
+    /// One of the given values.
     pub fn one_of(values: impl IntoIterator<Item = Self>) -> Self {
         let mut all = Vec::new();
         for value in values {
@@ -117,6 +117,8 @@ pub enum Known {
     AttrNames,
     RemoveAttrs,
     GenAttrs,
+    /// Also `abort`.
+    Throw,
 }
 
 impl Known {
@@ -133,13 +135,20 @@ impl Known {
             "attrNames" => Self::AttrNames,
             "removeAttrs" => Self::RemoveAttrs,
             "genAttrs" => Self::GenAttrs,
+            "throw" | "abort" => Self::Throw,
             _ => return None,
         })
     }
 
     pub fn arity(self) -> usize {
         match self {
-            Self::Import | Self::ReadFile | Self::FromToml | Self::ImportToml | Self::ReadDir | Self::AttrNames => 1,
+            Self::Import
+            | Self::ReadFile
+            | Self::FromToml
+            | Self::ImportToml
+            | Self::ReadDir
+            | Self::AttrNames
+            | Self::Throw => 1,
             Self::MapAttrs | Self::FilterAttrs | Self::OptionalAttrs | Self::RemoveAttrs | Self::GenAttrs => 2,
         }
     }
