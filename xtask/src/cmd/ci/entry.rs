@@ -15,14 +15,15 @@ use crate::{
         DONE, FAILED, INTERRUPTED, affected, build_all,
         produce::{self, Options},
         report::write,
+        setup,
     },
     diagnostic::usage,
     flags,
     fleet::Fleet,
     git::Repository,
-    job::{Job, JobId},
+    job::{HostName, Job, JobId, Target},
     nix::Nix,
-    process::Cancel,
+    process::{Cancel, Invocation, Stream},
     progress::Progress,
     report::{
         github,
@@ -37,15 +38,23 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let jobs = wanted(&fleet, &flags.jobs)?;
     let nix = Nix::find(cancel)?;
+    if flags.fleet.fleet == "demo" {
+        let hosted = std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted");
+        if hosted { setup::install(cancel)? } else { setup::require(cancel)? }
+    }
+    let (tests, artifacts): (Vec<Job>, Vec<Job>) =
+        jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
     let mut options = Options::from_flags(&flags.stages);
-    let progress = Progress::new(jobs.len());
-    produce::choose_builders(&nix, &jobs, &mut options.build, &progress, cancel)?;
+    let progress = Progress::new(artifacts.len());
+    produce::choose_builders(&nix, &artifacts, &mut options.build, &progress, cancel)?;
     let (mut records, mut seconds) =
-        produce::produce(&nix, &fleet, &jobs, &BTreeMap::new(), &options, &progress, cancel)?;
+        produce::produce(&nix, &fleet, &artifacts, &BTreeMap::new(), &options, &progress, cancel)?;
     progress.finish();
     if !cancel.is_set() {
         build_all::verify(&nix, &mut records, &[], cancel)?;
+        records.extend(test(flags, &tests, cancel)?);
     }
+    records.sort_by(|a, b| a.job.cmp(&b.job));
     seconds.total = started.elapsed().as_secs_f64();
     let source = build_all::source(&fleet, cancel);
     let command = format!("ci entry {name}");
@@ -85,6 +94,37 @@ fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
         true => Err(usage("the entry names no job: --jobs is empty")),
         false => Ok(jobs),
     }
+}
+
+/// Runs the VM tests of each host with `cargo xtask test-vm`, whose record says what became of them.
+fn test(flags: &flags::Entry, tests: &[Job], cancel: &Cancel) -> Result<Vec<JobRecord>> {
+    let own = std::env::current_exe().context("cannot tell the path of this program")?;
+    let own = own.to_str().context("the path of this program is not UTF-8")?;
+    let mut hosts: BTreeMap<&HostName, Vec<&str>> = BTreeMap::new();
+    for job in tests {
+        if let Target::Test(test) = job.id.target {
+            hosts.entry(&job.id.host).or_default().push(test.as_str());
+        }
+    }
+    let mut records = Vec::new();
+    for (host, names) in hosts {
+        let mut argv = vec![own, "test-vm", "--json", "--fleet", &flags.fleet.fleet];
+        for pair in flags.fleet.override_input.chunks_exact(2) {
+            argv.extend(["--override-input", &pair[0], &pair[1]]);
+        }
+        names.iter().for_each(|name| argv.extend(["--test", name]));
+        argv.push(host.as_str());
+        let mut document = String::new();
+        let call = Invocation::new(argv);
+        let end = call.stream(cancel, &mut |stream, line| match stream {
+            Stream::Out => document.extend([line, "\n"]),
+            Stream::Err => eprintln!("{line}"),
+        })?;
+        let record: Record = serde_json::from_str(&document)
+            .with_context(|| format!("`{}` ended with {end} and left no record", call.display()))?;
+        records.extend(record.jobs);
+    }
+    Ok(records)
 }
 
 /// Links every image of the entry to `dir/<host>/<file>`, for the upload; says how many there are.
