@@ -21,10 +21,10 @@ pub fn can_try(system: &str) -> bool {
     program(system).is_some()
 }
 
-/// `needed` says that a host of the fleet has this system.
-pub fn examine(system: &str, needed: bool, settings: &Settings, cancel: &Cancel) -> Finding {
+/// `needed` says that a host of the fleet has this system; `live` are the remote builders that answer.
+pub fn examine(system: &str, needed: bool, settings: &Settings, live: &[String], cancel: &Cancel) -> Finding {
     let check = format!("build {system}");
-    match settings.builder_of(system, &settings.builders()) {
+    match settings.builder_of(system, live) {
         Builder::Native => Finding::ok(check, "this machine"),
         Builder::Remote => Finding::ok(check, "a remote builder"),
         Builder::Nobody(why) => {

@@ -35,8 +35,11 @@ pub fn examine(needs: &Needs, kvm: &Receiver<Kvm>, cancel: &Cancel) -> Vec<Findi
     };
     findings.push(flakes(&settings));
     findings.push(trust(nix.version, cancel));
-    findings.extend(systems(needs, &settings, cancel));
-    findings.extend(builders(nix.version, &settings, cancel));
+    let probes = remote::probe(nix.version, &settings.builders(), cancel);
+    // A builder that is down builds for nobody.
+    let live: Vec<String> = probes.iter().filter(|probe| probe.answer.is_ok()).map(|p| p.line.clone()).collect();
+    findings.extend(systems(needs, &settings, &live, cancel));
+    findings.extend(probes.into_iter().map(builder));
     findings.extend(features(&settings, kvm.recv().ok().as_ref()));
     findings
 }
@@ -79,25 +82,23 @@ fn trust(version: Version, cancel: &Cancel) -> Finding {
     Finding::missing("store", format!("the Nix store does not answer: {said}"), advice)
 }
 
-fn systems(needs: &Needs, settings: &Settings, cancel: &Cancel) -> Vec<Finding> {
+fn systems(needs: &Needs, settings: &Settings, live: &[String], cancel: &Cancel) -> Vec<Finding> {
     let mut systems = needs.systems.clone();
     systems.extend(settings.words("extra-platforms").map(str::to_owned));
     systems.insert(settings.get("system").to_owned());
     let known = |system: &&String| needs.systems.contains(*system) || emulation::can_try(system);
     let systems: Vec<&String> = systems.iter().filter(known).collect();
     let needed = |system: &str| needs.systems.contains(system);
-    systems.par_iter().map(|system| emulation::examine(system, needed(system), settings, cancel)).collect()
+    systems.par_iter().map(|system| emulation::examine(system, needed(system), settings, live, cancel)).collect()
 }
 
-fn builders(version: Version, settings: &Settings, cancel: &Cancel) -> Vec<Finding> {
+fn builder(probe: remote::Probe) -> Finding {
     let advice = "check `ssh` to it as the user who runs Nix builds (root where there is a daemon), its host key, \
                   and that Nix is on its PATH; or take it out of `builders`";
-    let probes = remote::probe(version, &settings.builders(), cancel).into_iter();
-    let judge = |probe: remote::Probe| match probe.answer {
+    match probe.answer {
         Ok(took) => Finding::ok(format!("builder {}", probe.uri), format!("answers in {:.1} s", took.as_secs_f64())),
         Err(why) => Finding::warn(format!("builder {}", probe.uri), why, advice),
-    };
-    probes.map(judge).collect()
+    }
 }
 
 /// What Nix believes of itself, held against what is true.

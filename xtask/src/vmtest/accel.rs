@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn a_demand_is_met_or_refused_and_never_bent() {
         let broken = || Kvm::Broken { how: "it hung".into() };
-        let rows: [(Wish, Cpu, fn() -> Kvm, Option<Accel>); 7] = [
+        type Row = (Wish, Cpu, fn() -> Kvm, Option<Accel>);
+        let rows: [Row; 7] = [
             (Wish::Auto, Cpu::X86_64, || Kvm::Works, Some(Accel::Kvm)),
             (Wish::Auto, Cpu::X86_64, broken, Some(Accel::Tcg)),
             (Wish::Auto, Cpu::Aarch64, || panic!("must not be asked"), Some(Accel::Tcg)),

@@ -15,7 +15,7 @@ use super::{
     place::{self, Place},
 };
 use crate::{
-    job::{Derivation, JobId},
+    job::Derivation,
     nix::{
         Nix,
         argv::{self, BuildOptions},
@@ -46,7 +46,6 @@ pub struct Run {
 
 /// Everything that a run needs to know.
 pub struct Test<'a> {
-    pub id: &'a JobId,
     pub derivation: &'a Derivation,
     pub place: Place,
     pub choice: &'a Choice,

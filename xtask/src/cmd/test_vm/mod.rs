@@ -245,7 +245,6 @@ impl Session<'_> {
                 say(Said::Line(&format!("run {} of {}", round + 1, self.flags.repeat)));
             }
             let test = Test {
-                id,
                 derivation,
                 place,
                 choice,
