@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -19,6 +20,11 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def script_name(path):
+    """A script's name as its author knows it, without the store's hash."""
+    return re.sub(r"^[a-z0-9]{32}-", "", os.path.basename(path))
 
 
 class Session:
@@ -116,7 +122,7 @@ class Session:
         except KeyboardInterrupt:
             problem = "interrupted"
         except Exception as error:
-            frames = [f"{os.path.basename(f.filename)}:{f.lineno}: {f.line}" for f in traceback.extract_tb(sys.exc_info()[2])
+            frames = [f"{script_name(f.filename)}:{f.lineno}: {f.line}" for f in traceback.extract_tb(sys.exc_info()[2])
                       if f.filename in (script, self.config.get("hostTest"))]
             problem = "\n".join([f"{type(error).__name__}: {error}", *frames])
         finally:

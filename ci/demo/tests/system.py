@@ -9,6 +9,9 @@ with subtest(f"the installed {host} starts and does its work"):
             vm.fail("command -v drydock-install")
             vm.succeed("test -e /run/current-system/manifest.json")
 
+        with subtest("it has an address by DHCP"):
+            vm.wait_until_succeeds("ifconfig eth0 | grep 'inet addr:10.0.2.15'")
+
         with subtest("it is activated again without harm"):
             vm.succeed("/run/current-system/activate")
             check_host(vm)
