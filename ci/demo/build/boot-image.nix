@@ -3,7 +3,12 @@
 { toolbox }:
 { name, system }:
 let
-  inherit (toolbox) platform run media debian;
+  inherit (toolbox)
+    platform
+    run
+    media
+    debian
+    ;
   loader = import ./bootloader.nix { inherit toolbox; } {
     title = name;
     kernel = "/vmlinuz";
@@ -17,7 +22,10 @@ run {
   inherit (loader) grub syslinux efi;
   inherit (platform) bios;
   toplevel = system;
-  fat = "${builtins.path { path = ./fat.sh; name = "fat.sh"; }}";
+  fat = "${builtins.path {
+    path = ./fat.sh;
+    name = "fat.sh";
+  }}";
   efiFile = platform.grub.file;
   efiName = platform.efi;
   mbr = if platform.bios then "${debian.syslinux}" else "";

@@ -1,6 +1,11 @@
 # What is to be started in; the boot loaders' configuration files out, in the two syntaxes they need.
 { toolbox }:
-{ title, kernel, initrd, params }:
+{
+  title,
+  kernel,
+  initrd,
+  params,
+}:
 {
   # Debian's monolithic GRUB looks for /.disk/info to find its medium and reads /boot/grub/grub.cfg there.
   grub = ''

@@ -4,7 +4,10 @@
 run {
   name = "${name}-closure";
   PATH = "${media}/bin:${run.applets}/bin";
-  exportReferencesGraph = [ "closure" system ];
+  exportReferencesGraph = [
+    "closure"
+    system
+  ];
   script = ''
     mkdir -p tree/nix/store
     grep '^/nix/store/' closure | sort -u | while read -r path; do cp -a $path tree/nix/store/; done

@@ -11,7 +11,7 @@ entry() { # PATH MODE SIZE CONTENT-COMMAND...
   "$@"
   pad $size
 }
-pad() { case $(($1 % 4)) in 1) printf '\0\0\0' ;; 2) printf '\0\0' ;; 3) printf '\0' ;; esac; }
+pad() { case $(($1 % 4)) in 1) printf '\0\0\0' ;; 2) printf '\0\0' ;; 3) printf '\0' ;; esac }
 
 while read -r found; do
   name=${found#./}

@@ -1,16 +1,29 @@
 # A live system, and the installed system it can install, in; iso/<host>-<version>-<system>.iso out.
 # x86_64 starts by BIOS (isolinux) and UEFI (GRUB), aarch64 by UEFI, each from a cdrom and from a USB disk.
 { toolbox }:
-{ name, version, live, installed ? null }:
+{
+  name,
+  version,
+  live,
+  installed ? null,
+}:
 let
-  inherit (toolbox) platform run media debian;
+  inherit (toolbox)
+    platform
+    run
+    media
+    debian
+    ;
   loader = import ./bootloader.nix { inherit toolbox; } {
     title = name;
     kernel = "/boot/vmlinuz";
     initrd = "/boot/initrd";
     params = "@params@ init=${live}/init drydock.root=iso9660";
   };
-  boot = import ./boot-image.nix { inherit toolbox; } { inherit name; system = installed; };
+  boot = import ./boot-image.nix { inherit toolbox; } {
+    inherit name;
+    system = installed;
+  };
 in
 (run {
   name = "${name}-iso-${version}";
@@ -20,8 +33,23 @@ in
   inherit live;
   installed = if installed == null then "" else installed;
   boot = if installed == null then "" else boot;
-  exportReferencesGraph = [ "live-closure" live ] ++ (if installed == null then [ ] else [ "installed-closure" installed ]);
-  fat = "${builtins.path { path = ./fat.sh; name = "fat.sh"; }}";
+  exportReferencesGraph = [
+    "live-closure"
+    live
+  ]
+  ++ (
+    if installed == null then
+      [ ]
+    else
+      [
+        "installed-closure"
+        installed
+      ]
+  );
+  fat = "${builtins.path {
+    path = ./fat.sh;
+    name = "fat.sh";
+  }}";
   efiFile = platform.grub.file;
   efiName = platform.efi;
   isolinux = if platform.bios then "${debian.isolinux}" else "";
@@ -29,4 +57,7 @@ in
   file = "${name}-${version}-${toolbox.system}.iso";
   label = builtins.substring 0 32 "drydock-${name}";
   script = builtins.readFile ./iso.sh;
-}) // { path = "iso/${name}-${version}-${toolbox.system}.iso"; }
+})
+// {
+  path = "iso/${name}-${version}-${toolbox.system}.iso";
+}

@@ -4,8 +4,8 @@ paths() { grep '^/nix/store/' "$1" | sort -u; }
 
 mkdir -p $out/iso tree/boot/grub tree/.disk tree/nix/store efi/EFI/BOOT
 params=$(cat $live/kernel-params)
-printf %s "$grub" | sed "s|@params@|$params|" > tree/boot/grub/grub.cfg
-echo "$file" > tree/.disk/info
+printf %s "$grub" | sed "s|@params@|$params|" >tree/boot/grub/grub.cfg
+echo "$file" >tree/.disk/info
 
 # The closures are the live system's own store; what both systems hold is there once.
 cat live-closure installed-closure 2>/dev/null | grep '^/nix/store/' | sort -u | while read -r path; do
@@ -18,21 +18,21 @@ ln tree$(readlink -f $live/initrd) tree/boot/initrd
 
 if [ -n "$installed" ]; then
   mkdir tree/install
-  paths installed-closure > tree/install/closure
-  printf %s "$installed" > tree/install/system
+  paths installed-closure >tree/install/closure
+  printf %s "$installed" >tree/install/system
   cp $boot/* tree/install/
-  du -sk $(cat tree/install/closure) | awk '{ sum += $1 } END { print int(sum / 1024) + 1 }' > tree/install/system-mib
+  du -sk $(cat tree/install/closure) | awk '{ sum += $1 } END { print int(sum / 1024) + 1 }' >tree/install/system-mib
 fi
 
-ar p $efi data.tar.xz | unxz | tar -x -O "./usr/lib/grub/$efiFile" > efi/EFI/BOOT/$efiName
+ar p $efi data.tar.xz | unxz | tar -x -O "./usr/lib/grub/$efiFile" >efi/EFI/BOOT/$efiName
 make_fat tree/boot/efi.img $(($(du -sk efi | cut -f1) / 1024 + 2)) efi
 
 if [ -n "$bios" ]; then
   mkdir tree/isolinux
-  ar p $isolinux data.tar.xz | unxz | tar -x -O ./usr/lib/ISOLINUX/isolinux.bin > tree/isolinux/isolinux.bin
-  ar p $isolinux data.tar.xz | unxz | tar -x -O ./usr/lib/ISOLINUX/isohdpfx.bin > isohdpfx.bin
-  ar p $modules data.tar.xz | unxz | tar -x -O ./usr/lib/syslinux/modules/bios/ldlinux.c32 > tree/isolinux/ldlinux.c32
-  printf %s "$syslinux" | sed "s|@params@|$params|" > tree/isolinux/isolinux.cfg
+  ar p $isolinux data.tar.xz | unxz | tar -x -O ./usr/lib/ISOLINUX/isolinux.bin >tree/isolinux/isolinux.bin
+  ar p $isolinux data.tar.xz | unxz | tar -x -O ./usr/lib/ISOLINUX/isohdpfx.bin >isohdpfx.bin
+  ar p $modules data.tar.xz | unxz | tar -x -O ./usr/lib/syslinux/modules/bios/ldlinux.c32 >tree/isolinux/ldlinux.c32
+  printf %s "$syslinux" | sed "s|@params@|$params|" >tree/isolinux/isolinux.cfg
   set -- -isohybrid-mbr isohdpfx.bin -b isolinux/isolinux.bin -c isolinux/boot.cat \
     -no-emul-boot -boot-load-size 4 -boot-info-table -eltorito-alt-boot \
     -e boot/efi.img -no-emul-boot -isohybrid-gpt-basdat

@@ -1,6 +1,10 @@
 # Debian's kernel packages in; `modules` (all that may go into an initrd, with their dependencies) and `image` out.
 # They are two derivations so that a system which names its kernel does not carry every driver along.
-{ debian, platform, run }:
+{
+  debian,
+  platform,
+  run,
+}:
 rec {
   modules = run {
     name = "kernel-modules";

@@ -6,30 +6,36 @@ let
     name = "busybox-applets";
     inherit system;
     builder = "${busybox}/busybox";
-    args = [ "sh" "-euc" "$bb mkdir -p $out/bin; $bb --install -s $out/bin" ];
+    args = [
+      "sh"
+      "-euc"
+      "$bb mkdir -p $out/bin; $bb --install -s $out/bin"
+    ];
     bb = "${busybox}/busybox";
     allowSubstitutes = false;
   };
-  run = { name, script, ... }@arguments: derivation ({
-    inherit system;
-    builder = "${busybox}/busybox";
-    args = [ "sh" "-euc" script ];
-    PATH = "${applets}/bin";
-    # Everything that stamps a time takes this one.
-    SOURCE_DATE_EPOCH = "1";
-    LC_ALL = "C";
-    # No cache has this fleet, so none is asked: without a network each question would cost seconds.
-    allowSubstitutes = false;
-  } // removeAttrs arguments [ "script" ]);
+  run =
+    { script, ... }@arguments:
+    derivation (
+      {
+        inherit system;
+        builder = "${busybox}/busybox";
+        args = [
+          "sh"
+          "-euc"
+          script
+        ];
+        PATH = "${applets}/bin";
+        # Everything that stamps a time takes this one.
+        SOURCE_DATE_EPOCH = "1";
+        LC_ALL = "C";
+        # No cache has this fleet, so none is asked: without a network each question would cost seconds.
+        allowSubstitutes = false;
+      }
+      // removeAttrs arguments [ "script" ]
+    );
 in
 {
   __functor = _: run;
   inherit applets busybox system;
-
-  # A text in, a store file out; unlike builtins.toFile the text may name other derivations.
-  text = { name, text, executable ? false }: run {
-    inherit name text;
-    script = ''printf %s "$text" > $out${if executable then "; chmod 755 $out" else ""}'';
-    passAsFile = [ ];
-  };
 }

@@ -1,26 +1,54 @@
 # What one host is in; the tree that a machine starts from out: init, activate, etc/, kernel, initrd, manifest.json.
 # The live medium and the installed disk start the same kind of tree; `artifact` tells them apart.
 { toolbox }:
-{ name, artifact, configuration }:
+{
+  name,
+  artifact,
+  configuration,
+}:
 let
-  inherit (toolbox) platform run kernel initrd system;
+  inherit (toolbox)
+    platform
+    run
+    kernel
+    initrd
+    system
+    ;
   inherit (configuration) version services;
   tty = builtins.head (builtins.split "," platform.console);
-  kernelParams = [ "console=tty0" "console=${platform.console}" "panic=10" "loglevel=4" ] ++ configuration.kernelParams;
-  userland = toolbox.userland ([ "drydock-announce" "drydock-network" ]
-    ++ (if artifact == "iso" then [ "drydock-install" ] else [ ]));
+  kernelParams = [
+    "console=tty0"
+    "console=${platform.console}"
+    "panic=10"
+    "loglevel=4"
+  ]
+  ++ configuration.kernelParams;
+  userland = toolbox.userland (
+    [
+      "drydock-announce"
+      "drydock-network"
+    ]
+    ++ (if artifact == "iso" then [ "drydock-install" ] else [ ])
+  );
   lines = f: builtins.concatStringsSep "" (map (line: line + "\n") f);
 in
 run {
   name = "${name}-${if artifact == "iso" then "live" else artifact}-${version}";
-  inherit userland tty version artifact;
+  inherit
+    userland
+    tty
+    version
+    artifact
+    ;
   host = name;
   arch = system;
   kernel = kernel.image;
   inherit initrd;
   kernelParams = builtins.concatStringsSep " " kernelParams;
   motd = configuration.motd;
-  serviceLines = lines (map (service: "::respawn:${services.${service}}") (builtins.attrNames services));
+  serviceLines = lines (
+    map (service: "::respawn:${services.${service}}") (builtins.attrNames services)
+  );
   manifest = builtins.toJSON {
     format = "drydock-demo-system";
     formatVersion = 1;
@@ -33,7 +61,10 @@ run {
     init = "init";
     activate = "activate";
   };
-  activate = "${builtins.path { path = ../guest/activate.sh; name = "activate"; }}";
+  activate = "${builtins.path {
+    path = ../guest/activate.sh;
+    name = "activate";
+  }}";
   script = ''
     mkdir -p $out/etc
     ln -s $userland $out/sw

@@ -1,9 +1,15 @@
 # Shell programs of guest/ in; one tree with bin/ out, in which each finds busybox by its store path.
 { run }:
 let
-  program = file: builtins.path { path = ../guest + "/${file}.sh"; name = file; };
+  program =
+    file:
+    builtins.path {
+      path = ../guest + "/${file}.sh";
+      name = file;
+    };
 in
-programs: run {
+programs:
+run {
   name = "userland";
   inherit (run) busybox;
   files = map program programs;

@@ -1,16 +1,31 @@
 # Debian packages in, a tree with bin/<program> out that runs them from the store.
 # The programs keep the interpreter path that Debian linked in, which no sandbox has, so each is started through
 # the packaged dynamic loader; that needs no patching tool and works for both architectures.
-{ platform, run, unpack }:
-{ name, packages, programs, environment ? { }, arguments ? _: "" }:
+{
+  platform,
+  run,
+  unpack,
+}:
+{
+  name,
+  packages,
+  programs,
+  environment ? { },
+  arguments ? _: "",
+}:
 let
-  tree = unpack { name = "${name}-files"; inherit packages; };
+  tree = unpack {
+    name = "${name}-files";
+    inherit packages;
+  };
 in
 run {
   inherit name tree programs;
   inherit (platform) loader triplet;
   fixed = arguments tree;
-  exports = builtins.concatStringsSep "" (map (key: "export ${key}=${environment.${key} tree}\n") (builtins.attrNames environment));
+  exports = builtins.concatStringsSep "" (
+    map (key: "export ${key}=${environment.${key} tree}\n") (builtins.attrNames environment)
+  );
   script = ''
     mkdir -p $out/bin
     for program in $programs; do

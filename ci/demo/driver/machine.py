@@ -34,12 +34,26 @@ class Machine:
         self.console, self.changed, self.shell = "", threading.Condition(), None
         self.monitor_path = os.path.join(directory, f"{name}.qmp")
         self.console_path = os.path.join(directory, f"{name}.console.log")
-        argv = [*argv, "-qmp", f"unix:{os.path.basename(self.monitor_path)},server=on,wait=off",
-                "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"]
+        argv = [
+            *argv,
+            "-qmp",
+            f"unix:{os.path.basename(self.monitor_path)},server=on,wait=off",
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+            "-monitor",
+            "none",
+        ]
         log(f"{name}: {shlex.join(argv)}")
         self.process = subprocess.Popen(
-            argv, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+            argv,
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+        )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -67,19 +81,29 @@ class Machine:
                     return result
                 for word in fatal:
                     if word in self.console:
-                        raise MachineError(f"{self.name} said \"{word}\" while {what} was waited for")
+                        # What the machine says next is why.
+                        self.changed.wait(1)
+                        raise MachineError(f'{self.name} said "{word}" while {what} was waited for')
                 if not self.reader.is_alive():
-                    raise MachineError(f"{self.name} ended (exit code {self.process.wait()}) while {what} was waited for")
+                    raise MachineError(
+                        f"{self.name} ended (exit code {self.process.wait()}) while {what} was waited for"
+                    )
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise MachineError(f"{what} did not come from {self.name} within {seconds * self.scale:.0f} s")
+                    raise MachineError(
+                        f"{what} did not come from {self.name} within {seconds * self.scale:.0f} s"
+                    )
                 self.changed.wait(min(left, 1))
 
     def wait_for_host(self, seconds=240, **expected):
         """Waits for the line by which a host says who it is, and compares it with what is expected."""
         text = self.wait_for("the host's line", LINE.search, seconds, GIVES_UP).group(1)
         said = dict(pair.split("=", 1) for pair in text.split())
-        wrong = [f"{key}={said.get(key)}, not {value}" for key, value in expected.items() if said.get(key) != value]
+        wrong = [
+            f"{key}={said.get(key)}, not {value}"
+            for key, value in expected.items()
+            if said.get(key) != value
+        ]
         if wrong:
             raise MachineError(f"{self.name} says {'; '.join(wrong)}")
         return said
@@ -91,9 +115,13 @@ class Machine:
     def _open_shell(self):
         # The console's shell edits lines, which garbles what is sent. A loop that reads whole lines takes its place.
         self.wait_for("a prompt on the serial console", PROMPT.search, 60)
-        loop = "stty -echo -onlcr; while IFS= read -r line; do eval \"$line\"; echo \"@@$?@@\"; done"
+        loop = 'stty -echo -onlcr; while IFS= read -r line; do eval "$line"; echo "@@$?@@"; done'
         self.send(f"\n{loop}\necho shell-is-ready\n")
-        self.wait_for("a shell on the serial console", lambda text: re.search(r"^shell-is-ready\n@@0@@", text, re.M), 60)
+        self.wait_for(
+            "a shell on the serial console",
+            lambda text: re.search(r"^shell-is-ready\n@@0@@", text, re.M),
+            60,
+        )
         self.shell = True
 
     def execute(self, command, seconds=60):
@@ -103,19 +131,27 @@ class Machine:
         with self.changed:
             before = len(self.console)
         self.send(f"{{ {command}; }} 2>&1\n".replace("\n; }", "; }"))
-        match = self.wait_for(f"the end of `{command}`", lambda text: re.compile(r"@@(\d+)@@\n").search(text, before), seconds)
-        return int(match.group(1)), self.console[before:match.start()]
+        match = self.wait_for(
+            f"the end of `{command}`",
+            lambda text: re.compile(r"@@(\d+)@@\n").search(text, before),
+            seconds,
+        )
+        return int(match.group(1)), self.console[before : match.start()]
 
     def succeed(self, command, seconds=60):
         code, output = self.execute(command, seconds)
         if code != 0:
-            raise MachineError(f"`{command}` on {self.name} ended with exit code {code}: {output.strip()[-500:]}")
+            raise MachineError(
+                f"`{command}` on {self.name} ended with exit code {code}: {output.strip()[-500:]}"
+            )
         return output
 
     def fail(self, command, seconds=60):
         code, output = self.execute(command, seconds)
         if code == 0:
-            raise MachineError(f"`{command}` on {self.name} succeeded, but it should not: {output.strip()[-500:]}")
+            raise MachineError(
+                f"`{command}` on {self.name} succeeded, but it should not: {output.strip()[-500:]}"
+            )
         return output
 
     def wait_until_succeeds(self, command, seconds=30):
@@ -125,7 +161,9 @@ class Machine:
             if code == 0:
                 return output
             if time.monotonic() > deadline:
-                raise MachineError(f"`{command}` on {self.name} still fails after {seconds * self.scale:.0f} s: {output.strip()[-500:]}")
+                raise MachineError(
+                    f"`{command}` on {self.name} still fails after {seconds * self.scale:.0f} s: {output.strip()[-500:]}"
+                )
             time.sleep(1)
 
     def power_off(self, seconds=60):
@@ -134,7 +172,9 @@ class Machine:
         try:
             code = self.process.wait(seconds * self.scale)
         except subprocess.TimeoutExpired:
-            raise MachineError(f"{self.name} did not power off within {seconds * self.scale:.0f} s") from None
+            raise MachineError(
+                f"{self.name} did not power off within {seconds * self.scale:.0f} s"
+            ) from None
         if code != 0:
             raise MachineError(f"{self.name}'s QEMU ended with exit code {code}")
 
@@ -147,8 +187,10 @@ class Machine:
                 # A relative path keeps within the 108 bytes that such an address may have.
                 monitor.connect(os.path.relpath(self.monitor_path))
                 stream = monitor.makefile("rw")
-                for command in ({"execute": "qmp_capabilities"},
-                                {"execute": "screendump", "arguments": {"filename": path, "format": "png"}}):
+                for command in (
+                    {"execute": "qmp_capabilities"},
+                    {"execute": "screendump", "arguments": {"filename": path, "format": "png"}},
+                ):
                     stream.write(json.dumps(command) + "\n")
                     stream.flush()
                     while "return" not in (reply := json.loads(stream.readline())):
@@ -169,5 +211,7 @@ class Machine:
 
 def printable(line):
     """A console line without what would move a terminal's cursor."""
-    text = re.sub(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[A-Za-z])", "", line.decode(errors="replace"))
+    text = re.sub(
+        r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[A-Za-z])", "", line.decode(errors="replace")
+    )
     return "".join(character for character in text if character.isprintable() or character == "\t")

@@ -92,16 +92,22 @@ class Session:
                 text = base64.b64encode(image.read()).decode()
             self.log(f"-----BEGIN SCREENSHOT {os.path.basename(path)}-----")
             for start in range(0, len(text), 76):
-                self.log(text[start:start + 76])
+                self.log(text[start : start + 76])
             self.log(f"-----END SCREENSHOT {os.path.basename(path)}-----")
 
     def names(self):
         """The names that test scripts see."""
         config = self.config
         return {
-            "subtest": self.subtest, "machine": self.machine, "empty_disk": self.empty_disk, "host": config["host"],
-            "version": config["version"], "system": config["system"], "iso": config.get("iso"),
-            "installed": config.get("installed"), "firmwares": ["uefi"] if self.hardware.arm else ["bios", "uefi"],
+            "subtest": self.subtest,
+            "machine": self.machine,
+            "empty_disk": self.empty_disk,
+            "host": config["host"],
+            "version": config["version"],
+            "system": config["system"],
+            "iso": config.get("iso"),
+            "installed": config.get("installed"),
+            "firmwares": ["uefi"] if self.hardware.arm else ["bios", "uefi"],
             "check_host": self.check_host,
         }
 
@@ -122,23 +128,35 @@ class Session:
         except KeyboardInterrupt:
             problem = "interrupted"
         except Exception as error:
-            frames = [f"{script_name(f.filename)}:{f.lineno}: {f.line}" for f in traceback.extract_tb(sys.exc_info()[2])
-                      if f.filename in (script, self.config.get("hostTest"))]
+            frames = [
+                f"{script_name(f.filename)}:{f.lineno}: {f.line}"
+                for f in traceback.extract_tb(sys.exc_info()[2])
+                if f.filename in (script, self.config.get("hostTest"))
+            ]
             problem = "\n".join([f"{type(error).__name__}: {error}", *frames])
         finally:
             for machine in self.machines:
                 machine.stop()
         if problem:
-            last = next((s["name"] for s in reversed(self.subtests) if s["result"] == "failed"), "(outside any subtest)")
+            last = next(
+                (s["name"] for s in reversed(self.subtests) if s["result"] == "failed"),
+                "(outside any subtest)",
+            )
             self.log(f"test failed in subtest: {last}\n{problem}")
         self.record(problem)
         return problem is None
 
     def record(self, problem):
         report = {
-            "format": "drydock-subtests", "formatVersion": 1, "test": self.config["name"], "host": self.config["host"],
-            "system": self.config["system"], "accel": self.accel, "timeScale": self.scale,
-            "result": "failed" if problem else "passed", "seconds": round(time.monotonic() - self.started, 2),
+            "format": "drydock-subtests",
+            "formatVersion": 1,
+            "test": self.config["name"],
+            "host": self.config["host"],
+            "system": self.config["system"],
+            "accel": self.accel,
+            "timeScale": self.scale,
+            "result": "failed" if problem else "passed",
+            "seconds": round(time.monotonic() - self.started, 2),
             "subtests": self.subtests,
         }
         if problem:

@@ -5,5 +5,5 @@ firmware=none
 case $SYSTEM in x86_64-*) firmware=bios ;; esac
 [ ! -d /sys/firmware/efi ] || firmware=uefi
 line="drydock: host=$HOST artifact=$ARTIFACT version=$VERSION system=$SYSTEM kernel=$(uname -r) firmware=$firmware root=$(cat /run/root-device)"
-printf '\n%s\n' "$line" > /dev/console
-[ ! -w /dev/tty1 ] || printf '\n%s\n' "$line" > /dev/tty1
+printf '\n%s\n' "$line" >/dev/console
+[ ! -w /dev/tty1 ] || printf '\n%s\n' "$line" >/dev/tty1

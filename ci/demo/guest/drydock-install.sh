@@ -20,8 +20,14 @@ TEXT
 }
 
 confirmed=
-[ "${1-}" != --yes ] || { confirmed=yes; shift; }
-[ $# -eq 1 ] || { usage >&2; exit 2; }
+[ "${1-}" != --yes ] || {
+  confirmed=yes
+  shift
+}
+[ $# -eq 1 ] || {
+  usage >&2
+  exit 2
+}
 disk=$1
 [ -d $medium ] || fail "this medium carries no installable system; build the host with the artifact \"system\""
 [ -b "$disk" ] || fail "$disk is no block device; run drydock-install without arguments for a list"
@@ -44,8 +50,11 @@ fi
 echo "drydock-install: partitioning $disk"
 boot_sectors=$(($(cat $medium/boot-mib) * 2048))
 root_start=$((2048 + boot_sectors))
-printf 'o\nn\np\n1\n2048\n%d\nt\nef\nn\np\n2\n%d\n\na\n1\nw\n' $((root_start - 1)) $root_start | fdisk -u "$disk" > /tmp/fdisk.log 2>&1 ||
-  { cat /tmp/fdisk.log >&2; fail "fdisk could not write the partition table of $disk"; }
+printf 'o\nn\np\n1\n2048\n%d\nt\nef\nn\np\n2\n%d\n\na\n1\nw\n' $((root_start - 1)) $root_start | fdisk -u "$disk" >/tmp/fdisk.log 2>&1 ||
+  {
+    cat /tmp/fdisk.log >&2
+    fail "fdisk could not write the partition table of $disk"
+  }
 partition=$disk
 case $disk in *[0-9]) partition=${disk}p ;; esac
 waited=0
@@ -61,13 +70,13 @@ dd if=$medium/boot.img of="${partition}1" bs=1M 2>/dev/null
 [ ! -e $medium/mbr.bin ] || dd if=$medium/mbr.bin of="$disk" bs=440 count=1 conv=notrunc 2>/dev/null
 
 echo "drydock-install: copying the system"
-mke2fs -F -L drydock "${partition}2" > /dev/null
+mke2fs -F -L drydock "${partition}2" >/dev/null
 mkdir -p /mnt
 mount -t ext4 "${partition}2" /mnt
 mkdir -p /mnt/nix/store
 while read -r path; do
   cp -a "/medium$path" /mnt/nix/store/ || fail "cannot copy $path"
-done < $medium/closure
+done <$medium/closure
 umount /mnt
 sync
 echo "drydock-install: done: $disk holds $(cat $medium/system); remove the medium and start the machine"

@@ -12,14 +12,14 @@ root=$(argument drydock.root)
 
 while read -r module; do
   insmod "/modules/$module" || echo "drydock: error: module $module does not load"
-done < /modules/order
+done </modules/order
 
 # A file system is the right one when it holds the very store path that is to be started, whatever its name or label.
 find_root() {
   for device in $(awk 'NR > 2 { print $4 }' /proc/partitions); do
     mount -r -t "$1" "/dev/$device" /medium 2>/dev/null || continue
     if [ -e "/medium$init" ]; then
-      echo "/dev/$device" > /source
+      echo "/dev/$device" >/source
       return 0
     fi
     umount /medium

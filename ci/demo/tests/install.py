@@ -1,6 +1,6 @@
 """The shipped ISO installs its system onto an empty disk of a machine without a network, and that disk starts."""
 
-disk = empty_disk("disk", installed["disk_mib"])
+disk = empty_disk("disk", 384)
 
 with subtest("a disk that is too small is refused and left alone"):
     small = empty_disk("small", 24)
@@ -30,6 +30,8 @@ with subtest("installs without a network"):
 for firmware in firmwares:
     with subtest(f"{firmware}: the installed disk starts and {host} does its work"):
         with machine(f"installed-{firmware}", firmware=firmware, disk=disk) as vm:
-            vm.wait_for_host(host=host, artifact="system", version=version, system=system, firmware=firmware)
+            vm.wait_for_host(
+                host=host, artifact="system", version=version, system=system, firmware=firmware
+            )
             check_host(vm)
             vm.power_off()
