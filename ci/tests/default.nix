@@ -17,7 +17,6 @@ let
   # What the Python side needs to know; only what this test boots, so that nothing else rebuilds it.
   given = {
     name = row.name;
-    smbios = x86;
     qemu = qemu.qemuBinary hostPkgs.qemu_test;
     qemu_img = "${hostPkgs.qemu_test}/bin/qemu-img";
     firmware = hostPkgs.OVMF.firmware;

@@ -23,8 +23,12 @@ WANTED = "[Unit]\nWants=drydock-backdoor.service\n"
 NO_GETTY = "[Unit]\nConditionPathExists=!/dev/hvc0\n"
 
 
-def credentials(smbios: bool) -> list[str]:
-    """QEMU's arguments that hand the root shell's unit to the guest's systemd."""
+def credentials() -> list[str]:
+    """QEMU's arguments that hand the root shell's unit to the guest's systemd.
+
+    By SMBIOS on every architecture, which on ARM takes UEFI. QEMU's fw_cfg, the other way, allows
+    names of 55 characters, and these are longer.
+    """
     units = {
         "systemd.extra-unit.drydock-backdoor.service": BACKDOOR,
         # The [Install] section of such a unit is not honoured, so the target asks for it.
@@ -34,14 +38,7 @@ def credentials(smbios: bool) -> list[str]:
     arguments = []
     for name, text in units.items():
         encoded = base64.b64encode(text.encode()).decode()
-        if smbios:
-            value = f"io.systemd.credential.binary:{name}={encoded}"
-            arguments.append(f"-smbios type=11,value={value}")
-        else:
-            with open(name, "w") as file:
-                file.write(text)
-            path = os.path.abspath(name)
-            arguments.append(f"-fw_cfg name=opt/io.systemd.credentials/{name},file={path}")
+        arguments.append(f"-smbios type=11,value=io.systemd.credential.binary:{name}={encoded}")
     return arguments
 
 
@@ -86,7 +83,7 @@ def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "Qemu
     command += ["-nic user,model=virtio-net-pci" if network else "-nic none"]
     command += firmware_arguments(firmware)
     command += arguments
-    command += credentials(given["smbios"])
+    command += credentials()
     machine = create_machine(" ".join(command), name=name)
     machine.start()
     # The driver gives up after five minutes, which is too early for emulation.
