@@ -75,7 +75,8 @@ let
 
   named =
     toml.host or (throw "${file}: no [host.<name>] table; add one, or run `cargo xtask new-host NAME`");
-  folders = lib.attrNames (lib.filterAttrs (_: type: type == "directory") (builtins.readDir hosts));
+  isHost = name: type: type == "directory" && !lib.hasPrefix "." name;
+  folders = lib.attrNames (lib.filterAttrs isHost (builtins.readDir hosts));
   mistakes =
     map (name: "host name \"${name}\" does not match ^[a-z0-9][a-z0-9-]{0,62}$") (
       lib.filter (name: builtins.match "[a-z0-9][a-z0-9-]{0,62}" name == null) (lib.attrNames named)

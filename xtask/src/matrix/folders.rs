@@ -15,7 +15,8 @@ pub fn list(hosts: &Utf8Path) -> io::Result<Vec<String>> {
     for entry in std::fs::read_dir(hosts)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.path().is_dir() {
+        // As Nix sees it: `builtins.readDir` calls a link a link, wherever it leads.
+        if !name.starts_with('.') && entry.file_type()?.is_dir() {
             names.push(name);
         }
     }
