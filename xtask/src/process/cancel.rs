@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
 };
@@ -20,6 +20,7 @@ pub struct Cancel {
 #[derive(Default)]
 struct Shared {
     interrupts: AtomicU32,
+    keyboard_is_lent: AtomicBool,
     groups: Mutex<Vec<Pid>>,
 }
 
@@ -31,7 +32,10 @@ impl Cancel {
         let (watcher, signals) = (cancel.clone(), [libc_signal::INT, libc_signal::TERM, libc_signal::HUP]);
         let mut signals = signal_hook::iterator::Signals::new(signals).context("cannot listen for signals")?;
         thread::spawn(move || {
-            for _ in &mut signals {
+            for signal in &mut signals {
+                if signal == libc_signal::INT && watcher.inner.keyboard_is_lent.load(Ordering::SeqCst) {
+                    continue;
+                }
                 if watcher.set() > 1 {
                     watcher.signal_all(Signal::KILL);
                     std::process::exit(130);
@@ -39,6 +43,11 @@ impl Cancel {
             }
         });
         Ok(cancel)
+    }
+
+    /// From now on Ctrl-C means something to the child that has the terminal, such as a shell, and nothing to us.
+    pub fn lend_keyboard(&self) {
+        self.inner.keyboard_is_lent.store(true, Ordering::SeqCst);
     }
 
     /// Asks everything to stop and says how often that was asked.

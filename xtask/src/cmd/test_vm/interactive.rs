@@ -31,6 +31,7 @@ pub fn run(fleet: &Fleet, id: &JobId, choice: &Choice, dir: &Utf8Path, cancel: &
     eprintln!(
         "test-vm: once a machine runs: ssh -p {port} root@127.0.0.1 (if it serves ssh; with several machines start one)"
     );
+    cancel.lend_keyboard();
     match invocation.interactive(cancel)? {
         End::Exited(0) => Ok(DONE),
         End::Cancelled => Ok(INTERRUPTED),
