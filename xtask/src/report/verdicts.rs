@@ -30,8 +30,8 @@ pub fn render(rows: &[Row<'_>], seconds: f64) -> String {
         for subtest in row.test.iter().flat_map(|test| &test.subtests) {
             let (state, time) = match subtest.seconds {
                 Some(seconds) => ("passed", format!("{seconds:7.1} s")),
-                None if row.outcome.is_success() => ("", String::new()),
-                None => ("FAILED", String::new()),
+                None if matches!(row.outcome, Outcome::Failed(_)) => ("FAILED", String::new()),
+                None => ("", String::new()),
             };
             let text = format!("{:indent$}{}", "", subtest.name, indent = 2 + 2 * subtest.depth);
             let _ = writeln!(out, "{}", format!("{text:width$}  {state:8}  {time}").trim_end());
