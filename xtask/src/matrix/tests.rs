@@ -17,6 +17,11 @@ tags = ["server", "a"]
 description = "boots a board"
 system = "aarch64-linux"
 artifacts = ["system"]
+
+[host.own]
+description = "replaces each default"
+live = "graphical"
+tests = ["install"]
 "#;
 
 fn folders(names: &[&str]) -> Vec<String> {
@@ -41,11 +46,12 @@ fn problems(text: &str, names: &[&str]) -> Vec<String> {
 
 #[test]
 fn defaults_reach_a_row_and_are_replaced_as_a_whole() {
-    let matrix = Matrix::parse(GOOD, &folders(&["arm", "web"])).unwrap();
-    let [arm, web] = &matrix.hosts[..] else { panic!("{matrix:?}") };
+    let matrix = Matrix::parse(GOOD, &folders(&["arm", "own", "web"])).unwrap();
+    let [arm, own, web] = &matrix.hosts[..] else { panic!("{matrix:?}") };
     assert_eq!((arm.name.as_str(), arm.system.as_str()), ("arm", "aarch64-linux"));
     assert_eq!((&arm.artifacts[..], &arm.live), (&[Artifact::System][..], &None));
     assert_eq!(arm.tests, [Test::System], "a default test whose artifact is missing is dropped");
+    assert_eq!((own.live.as_deref(), &own.tests[..]), (Some("graphical"), &[Test::Install][..]));
     assert_eq!(web.artifacts, Artifact::ALL);
     assert_eq!(web.live.as_deref(), Some("minimal"));
     assert_eq!((&web.tests[..], &web.tags[..]), (&[Test::System, Test::Live][..], &["a".into(), "server".into()][..]));
@@ -185,6 +191,17 @@ fn a_syntax_error_does_not_hide_other_errors_nor_invent_any() {
     assert!(found.iter().any(|p| p.starts_with("9:20 not TOML: invalid basic string")), "{found:#?}");
     assert!(found.iter().any(|p| p.starts_with("10:10 unknown system `sparc`")), "{found:#?}");
     assert_eq!(found.len(), 3, "nothing is called missing: {found:#?}");
+}
+
+#[test]
+fn a_broken_line_is_told_once() {
+    let found = problems(&with("system = x86_64-linux"), &["web"]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("2:10 not TOML: string values must be quoted"), "{found:#?}");
+    assert!(found[0].ends_with("| put the value in quotes"), "{found:#?}");
+    let found = problems(&with("tags = ['a'"), &["web"]);
+    let lines: Vec<&str> = found.iter().filter_map(|problem| problem.split(':').next()).collect();
+    assert_eq!(lines, ["3", "4", "5", "6"], "one for each line that the open list swallows: {found:#?}");
 }
 
 #[test]

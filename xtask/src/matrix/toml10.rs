@@ -35,6 +35,9 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Problem> {
 pub fn parse(text: &str) -> Parsed<'_> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = errors.iter().map(|error| syntax(text, error)).collect();
+    // What follows on the same line is mostly the parser's own confusion.
+    problems.sort_by_key(|problem| problem.span.start);
+    problems.dedup_by_key(|problem| text.as_bytes()[..problem.span.start].iter().filter(|b| **b == b'\n').count());
     if problems.is_empty() {
         let tokens = Source::new(text).lex().into_vec();
         newer_inline_tables(&tokens, &mut problems);
@@ -48,10 +51,13 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(text.len()..text.len());
     let message = error.message().lines().collect::<Vec<_>>().join(", ");
     let problem = Problem::new(span, format!("not TOML: {message}"));
-    match message.starts_with("duplicate key") {
-        true => problem.help("a table or a key stands only once in a file; merge the two or rename one"),
-        false => problem.help("the syntax is described at https://toml.io/en/v1.0.0"),
-    }
+    problem.help(match message.as_str() {
+        text if text.starts_with("duplicate key") => {
+            "a table or a key stands only once in a file; merge the two or rename one"
+        }
+        text if text.contains("must be quoted") => "put the value in quotes",
+        _ => "the syntax is described at https://toml.io/en/v1.0.0",
+    })
 }
 
 /// TOML 1.1 allows newlines, comments and a last comma in an inline table.
