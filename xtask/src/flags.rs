@@ -8,7 +8,7 @@ mod hosts;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-pub use cache::{CacheFlags, Why};
+pub use cache::{Bench, CacheFlags, Why};
 pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 pub use hosts::{Check, List, NewHost};
@@ -44,6 +44,7 @@ pub enum Verb {
     Matrix(Matrix),
     Report(Report),
     Why(Why),
+    Bench(Bench),
 }
 
 /// Which fleet a verb reads.
@@ -130,6 +131,9 @@ pub struct BuildAll {
     /// Say for every job whether it is local, would be fetched or must be built; build nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Evaluate only: print the derivation of every job
+    #[arg(long, conflicts_with = "dry_run")]
+    pub evaluate: bool,
     /// Hash all images again, also those that did not change
     #[arg(long)]
     pub verify: bool,

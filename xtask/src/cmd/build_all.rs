@@ -19,7 +19,7 @@ use super::{
 use crate::{
     flags::BuildAll,
     fleet::{self, Fleet},
-    job::{Derivation, Failure, JobId, Outcome, Stage, Target},
+    job::{Derivation, Failure, Job, JobId, Outcome, Stage, Target},
     nix::{Nix, argv, reply},
     plan::{self, Selection},
     process::{Cancel, Invocation},
@@ -43,8 +43,9 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let nix = Nix::find(cancel)?;
     let mut options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
-    if flags.dry_run {
-        return dry_run(&fleet, &plan.jobs, &options, &progress, cancel);
+    if flags.dry_run || flags.evaluate {
+        let derived = derive(flags, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
+        return if flags.evaluate { show(&derived, cancel) } else { dry_run(&plan.jobs, &derived, cancel) };
     }
     let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &nix, &plan.jobs, &progress, cancel)?;
     let known = reuse.known();
@@ -181,15 +182,8 @@ fn report(flags: &BuildAll, record: &Record, cancel: &Cancel) -> Result<()> {
 }
 
 /// Evaluates, then asks Nix what it would build and fetch; builds nothing.
-fn dry_run(
-    fleet: &Fleet,
-    jobs: &[crate::job::Job],
-    options: &Options,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<u8> {
-    let (derivations, failures) = produce::evaluate_only(fleet, jobs, options, progress, cancel)?;
-    progress.finish();
+fn dry_run(jobs: &[Job], derived: &Derived, cancel: &Cancel) -> Result<u8> {
+    let Derived { derivations, failures, .. } = derived;
     let drvs: Vec<&str> = derivations.values().map(|d| d.drv.as_str()).collect();
     let answer = Invocation::new(argv::dry_run(&drvs)).capture(cancel)?;
     anyhow::ensure!(
@@ -200,7 +194,7 @@ fn dry_run(
     );
     let would = reply::dry_run(&answer.stderr);
     let width = jobs.iter().map(|job| job.id.to_string().len()).max().unwrap_or(0);
-    for (id, derivation) in &derivations {
+    for (id, derivation) in derivations {
         let word = if would.build.iter().any(|drv| *drv == derivation.drv) {
             "build"
         } else if would.fetch.iter().any(|path| *path == derivation.out) {
@@ -210,16 +204,59 @@ fn dry_run(
         };
         println!("{:width$}  {word}  {}", id.to_string(), derivation.out);
     }
-    for (id, failure) in &failures {
+    for (id, failure) in failures {
         println!("{:width$}  fails  {}", id.to_string(), failure.message.lines().next().unwrap_or_default());
     }
     eprintln!("would build {} derivations and fetch {} paths", would.build.len(), would.fetch.len());
-    let failed: Vec<&JobId> = failures.keys().collect();
-    Ok(if cancel.is_set() {
-        INTERRUPTED
-    } else if failed.is_empty() {
-        DONE
-    } else {
-        FAILED
-    })
+    Ok(derived.code(cancel))
+}
+
+/// What evaluation alone came to.
+struct Derived {
+    derivations: BTreeMap<JobId, Derivation>,
+    failures: BTreeMap<JobId, Failure>,
+    /// False if something remembered was found to be wrong.
+    sound: bool,
+}
+
+impl Derived {
+    fn code(&self, cancel: &Cancel) -> u8 {
+        match (cancel.is_set(), self.failures.is_empty() && self.sound) {
+            (true, _) => INTERRUPTED,
+            (false, true) => DONE,
+            (false, false) => FAILED,
+        }
+    }
+}
+
+/// Evaluates what is not known and builds nothing.
+fn derive(
+    flags: &BuildAll,
+    nix: &Nix,
+    fleet: &Fleet,
+    jobs: &[Job],
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Derived> {
+    let reuse = Reuse::open(&flags.cache, options.allow_ifd, fleet, nix, jobs, progress, cancel)?;
+    let known = reuse.known();
+    let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
+    let (mut derivations, failures) = match unknown.is_empty() {
+        true => Default::default(),
+        false => produce::evaluate_only(fleet, &unknown, options, progress, cancel)?,
+    };
+    let sound = reuse.save_derivations(&derivations, progress, cancel);
+    progress.finish();
+    derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));
+    Ok(Derived { derivations, failures, sound })
+}
+
+/// One line a job: its name and its derivation.
+fn show(derived: &Derived, cancel: &Cancel) -> Result<u8> {
+    derived.derivations.iter().for_each(|(id, derivation)| println!("{id} {}", derivation.drv));
+    for (id, failure) in &derived.failures {
+        eprintln!("error: {id}: {}", failure.message);
+    }
+    Ok(derived.code(cancel))
 }
