@@ -21,7 +21,7 @@ let
   );
 
   # One nixpkgs for all installed hosts of a system: a quarter less evaluation for a fleet.
-  pkgs = lib.genAttrs systems (
+  pkgs = lib.genAttrs lib.systems.flakeExposed (
     system:
     import nixpkgs {
       localSystem = { inherit system; };

@@ -206,6 +206,7 @@ struct Tools {
 
 impl Tools {
     fn of(scratch: &Scratch, out: &Utf8Path) -> Result<Self> {
+        fs::create_dir_all(out).with_context(|| format!("cannot create {out}"))?;
         let myself = env::current_exe().context("cannot tell this program's own file")?;
         let myself = myself.to_str().context("this program's path is not UTF-8")?.to_owned();
         Ok(Self { root: scratch.root.clone(), out: out.to_owned(), myself })
