@@ -1,6 +1,8 @@
 //! The verbs about a fleet's hosts as a person runs them: `list`, `new-host` and `check`, on fleets that are
 //! as good or as wrong as each test needs.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 #[path = "../build_all/synthetic.rs"]
 #[expect(dead_code, reason = "builds and interrupts are the business of the other tests")]
 mod synthetic;
