@@ -28,6 +28,9 @@ const LONGEST_LINE: u64 = 64 * 1024;
 /// interrupted run may take.
 const GRACE: Duration = Duration::from_millis(1200);
 
+/// How long the grandchildren of a child that has exited may go on.
+const LINGER: Duration = Duration::from_millis(300);
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -221,22 +224,34 @@ impl Invocation {
         let out = child.stdout.take().map(|pipe| forward(Stream::Out, pipe, sender.clone()));
         let err = child.stderr.take().map(|pipe| forward(Stream::Err, pipe, sender));
         debug_assert!(out.is_some() && err.is_some());
+        let mut last = Instant::now();
         let mut ended: Option<(End, Instant)> = None;
         let mut stopping: Option<(End, Instant)> = None;
         loop {
             match lines.recv_timeout(Duration::from_millis(if ended.is_some() { 5 } else { 20 })) {
-                Ok((stream, bytes)) => on_bytes(stream, &bytes),
-                Err(mpsc::RecvTimeoutError::Disconnected) if ended.is_none() => {
-                    // Both pipes are closed: nothing but the exit is left to wait for.
-                    thread::sleep(Duration::from_millis(1));
+                Ok((stream, bytes)) => {
+                    on_bytes(stream, &bytes);
+                    // As long as something comes there may be more: a busy machine hands it over slowly.
+                    last = Instant::now();
                 }
-                Err(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => match ended {
+                    Some((end, _)) => {
+                        let _ = kill_process_group(group, Signal::KILL);
+                        return stopping.map_or(end, |(reason, _)| reason);
+                    }
+                    // Both pipes are closed: nothing but the exit is left to wait for.
+                    None => thread::sleep(Duration::from_millis(1)),
+                },
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
             if let Some((end, at)) = ended {
-                let drained =
-                    matches!(lines.try_recv().map(|(s, b)| on_bytes(s, &b)), Err(mpsc::TryRecvError::Disconnected));
-                if drained || at.elapsed() > Duration::from_millis(300) {
+                // A grandchild holds a pipe open. Ended with its group it lets go, and what was written is read;
+                // one that has left the group is not waited for.
+                if at.elapsed() > LINGER {
                     let _ = kill_process_group(group, Signal::KILL);
+                }
+                let silence = if stopping.is_some() { LINGER } else { 10 * LINGER };
+                if at.elapsed() > LINGER && last.elapsed() > silence {
                     return stopping.map_or(end, |(reason, _)| reason);
                 }
                 continue;
@@ -258,7 +273,8 @@ impl Invocation {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             if let Ok(Some(status)) = child.try_wait() {
-                ended = Some((end_of(status), Instant::now()));
+                last = Instant::now();
+                ended = Some((end_of(status), last));
             }
         }
     }

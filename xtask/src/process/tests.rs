@@ -52,6 +52,19 @@ fn a_grandchild_that_holds_the_pipe_does_not_hold_us() {
 }
 
 #[test]
+fn a_slow_reader_loses_nothing_of_a_child_that_is_gone() {
+    let mut lines = 0;
+    let quick = sh("i=0; while [ $i -lt 400 ]; do echo $i; i=$((i + 1)); done");
+    quick
+        .stream(&Cancel::default(), &mut |_, _| {
+            lines += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        })
+        .unwrap();
+    assert_eq!(lines, 400);
+}
+
+#[test]
 fn an_interrupt_ends_a_child_that_ignores_it() {
     let cancel = Cancel::default();
     let other = cancel.clone();
