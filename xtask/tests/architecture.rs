@@ -196,6 +196,28 @@ fn the_table_has_no_cycle_and_no_stranger() {
 }
 
 #[test]
+fn the_document_says_the_same() {
+    let file = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    let text = fs::read_to_string(&file).expect("the document is in the repository");
+    let rows = text.lines().map(|line| line.split(" | ").collect::<Vec<_>>()).filter(|cells| cells.len() == 3);
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let listed = |cell: &str| {
+        let cell = cell.trim_end_matches([' ', '|']);
+        if cell == "nothing of ours" { vec![] } else { cell.split(", ").map(str::to_owned).collect() }
+    };
+    let documented: Vec<(String, Vec<String>)> = rows
+        .flat_map(|cells| quoted(cells[0]).into_iter().map(move |name| (name, cells[2])))
+        .filter(|(name, _)| MODULES.iter().any(|(module, _)| module == name))
+        .map(|(name, imports)| (name, listed(imports)))
+        .collect();
+    for (module, imports) in MODULES {
+        let row = documented.iter().find(|(name, _)| name == module);
+        let (_, said) = row.unwrap_or_else(|| panic!("{file} has no row for `{module}`"));
+        assert_eq!(said, imports, "{file} says otherwise about what `{module}` may import");
+    }
+}
+
+#[test]
 fn every_rule_finds_who_breaks_it() {
     let long = format!("//! Long.\n{}", "fn f() {}\n".repeat(LONGEST));
     // The file, its text, and what is said of it.
