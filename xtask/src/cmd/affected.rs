@@ -122,6 +122,10 @@ fn text(compared: &Compared, causes: &BTreeMap<HostName, Vec<Cause>>) -> String 
             let place = failure.position.as_ref().map(|p| format!("{p}: ")).unwrap_or_default();
             out.push_str(&format!("             {place}{}\n", failure.message.lines().next().unwrap_or_default()));
         }
+        for failure in host.jobs.iter().filter_map(|job| job.old_failure.as_ref()).take(1) {
+            let first = failure.message.lines().next().unwrap_or_default();
+            out.push_str(&format!("             did not evaluate at the base: {first}\n"));
+        }
         for cause in causes.get(&host.host).into_iter().flatten() {
             out.push_str(&format!("             {}: {}\n", cause.path.join(" > "), cause.what));
         }
@@ -162,6 +166,8 @@ struct JobDocument<'a> {
     new: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<&'a crate::job::Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_failure: Option<&'a crate::job::Failure>,
 }
 
 pub fn document<'a>(compared: &'a Compared, causes: &'a BTreeMap<HostName, Vec<Cause>>) -> Document<'a> {
@@ -171,6 +177,7 @@ pub fn document<'a>(compared: &'a Compared, causes: &'a BTreeMap<HostName, Vec<C
         old: job.old.as_ref().map(|d| d.drv.as_str()),
         new: job.new.as_ref().map(|d| d.drv.as_str()),
         failure: job.failure.as_ref(),
+        old_failure: job.old_failure.as_ref(),
     };
     let host = |host: &'a HostChange| HostDocument {
         host: &host.host,

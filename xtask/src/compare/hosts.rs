@@ -42,6 +42,8 @@ pub struct JobChange {
     pub new: Option<Derivation>,
     /// Why it does not evaluate now.
     pub failure: Option<Failure>,
+    /// Why it did not evaluate at the base; it then counts as changed, because there is nothing to compare with.
+    pub old_failure: Option<Failure>,
 }
 
 /// One host at both revisions, its jobs in their order.
@@ -84,8 +86,9 @@ fn job(id: &JobId, old: Evaluated<'_>, new: Evaluated<'_>) -> JobChange {
         (_, None) => Status::Removed,
     };
     let derivation = |side: Evaluated<'_>| side.and_then(|r| r.as_ref().ok()).cloned();
-    let failure = new.and_then(|r| r.as_ref().err()).cloned();
-    JobChange { id: id.clone(), status, old: derivation(old), new: derivation(new), failure }
+    let failure = |side: Evaluated<'_>| side.and_then(|r| r.as_ref().err()).cloned();
+    let (old_failure, failure) = (failure(old), failure(new));
+    JobChange { id: id.clone(), status, old: derivation(old), new: derivation(new), failure, old_failure }
 }
 
 /// A host is what all its jobs are; if they disagree it is changed, and broken if any of them is.

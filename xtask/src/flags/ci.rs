@@ -106,11 +106,23 @@ pub struct Entry {
     #[command(flatten)]
     pub stages: StageFlags,
     /// The entry's name in the matrix
-    #[arg(long, value_name = "NAME")]
-    pub name: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "plan")]
+    pub name: Option<String>,
     /// The entry's jobs, separated by spaces
-    #[arg(long, value_name = "JOBS")]
-    pub jobs: String,
+    #[arg(long, value_name = "JOBS", required_unless_present = "plan")]
+    pub jobs: Option<String>,
+    /// Take entries from this plan.json instead, where the engine has no matrix made of data
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "jobs"], requires_all = ["index", "of"])]
+    pub plan: Option<Utf8PathBuf>,
+    /// Which of the runners this is, from 1
+    #[arg(long, value_name = "N", requires = "plan", value_parser = clap::value_parser!(u16).range(1..))]
+    pub index: Option<u16>,
+    /// How many runners share the plan
+    #[arg(long, value_name = "N", requires = "plan", value_parser = clap::value_parser!(u16).range(1..))]
+    pub of: Option<u16>,
+    /// Take only entries of this system from the plan
+    #[arg(long, value_name = "SYSTEM", requires = "plan")]
+    pub system: Option<String>,
     /// The folder for the record and the images
     #[arg(long, value_name = "DIR", default_value = "drydock-ci/entry")]
     pub out: Utf8PathBuf,

@@ -121,3 +121,24 @@ fn names_with_every_allowed_character_survive_shells_artifacts_and_summaries() {
     let rows: Vec<&str> = rows.iter().map(String::as_str).chain(["the gate is open"]).collect();
     check(repository.xtask(&LOCAL), 0, &rows, &[]);
 }
+
+#[test]
+fn an_engine_without_a_matrix_of_data_shares_the_plan_among_its_runners() {
+    let repository = Repository::new(&["a", "b", "c"]);
+    let system = format!("{}-linux", std::env::consts::ARCH);
+    check(repository.xtask(&["ci", "plan", "--out", "all/plan", "--no-tests"]), 0, &["3 entries"], &[]);
+    for index in ["1", "2", "3", "4"] {
+        let common =
+            ["ci", "entry", "--plan", "all/plan/plan.json", "--of", "4", "--system", &system, "--index", index];
+        let all: Vec<&str> = common.iter().copied().chain(["--out", "all/entries"]).collect();
+        let word = if index == "4" { "nothing for this runner" } else { "1 jobs: 1 " };
+        check(repository.xtask(&all), 0, &[word], &[]);
+    }
+    let merge = ["ci", "merge", "--artifacts", "all", "--out", "report", "--history", "history.json"];
+    check(repository.xtask(&merge), 0, &["3 records merged, 0 jobs failed"], &[]);
+    // A runner that left no record is a failure, not silence.
+    std::fs::remove_file(repository.root.join(format!("all/entries/{system}-runner-2.json"))).unwrap();
+    let (code, stdout, _) = repository.xtask(&merge);
+    assert_eq!(code, Some(1));
+    assert!(stdout.contains("left no record"), "{stdout}");
+}

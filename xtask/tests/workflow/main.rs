@@ -4,4 +4,5 @@
 
 mod lint;
 mod local;
+mod random;
 mod repository;

@@ -77,6 +77,8 @@ fn checks() -> Result<Vec<Check>> {
     Ok(vec![
         check("format", &["cargo", "fmt", "--all", "--check"], minutes(2)),
         check("shell", &["shellcheck", "ci/setup", ".ci/run"], minutes(2)),
+        check("workflows", &["zizmor", "--offline", "--persona", "pedantic", ".github/workflows"], minutes(2)),
+        check("actionlint", &["actionlint"], minutes(2)),
         check(
             "lints",
             &["cargo", "clippy", "--quiet", "--all-targets", "--locked", "--", "--deny", "warnings"],
@@ -88,6 +90,7 @@ fn checks() -> Result<Vec<Check>> {
             &[own, "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],
             minutes(20),
         ),
+        check("demo-local", &[own, "ci", "--local", "--fleet", "demo", "--no-tests"], minutes(20)),
         check("demo-boot", &[own, "test-vm", "--fleet", "demo", "--all"], minutes(20)),
     ])
 }

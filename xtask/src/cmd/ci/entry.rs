@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
-use super::{plan::checked_name, runner_file};
+use super::{
+    plan::{PlanFile, checked_name},
+    runner_file,
+};
 use crate::{
     cmd::{
         DONE, FAILED, INTERRUPTED, affected, build_all,
@@ -30,13 +33,19 @@ use crate::{
         record::{JobRecord, Record, VERSION},
         table::{self, Paint},
     },
+    shard::Entry,
 };
 
 pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
     let started = Instant::now();
-    let name = checked_name(&flags.name)?;
+    let (name, ids) = share(flags)?;
+    let name = checked_name(&name)?;
+    if ids.is_empty() && flags.plan.is_some() {
+        eprintln!("the plan has nothing for this runner");
+        return Ok(DONE);
+    }
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let jobs = wanted(&fleet, &flags.jobs)?;
+    let jobs = wanted(&fleet, &ids)?;
     let nix = Nix::find(cancel)?;
     if flags.fleet.fleet == "demo" {
         let hosted = std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted");
@@ -77,6 +86,18 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
         (false, true) => DONE,
         (false, false) => FAILED,
     })
+}
+
+/// The name and the job ids of this runner's share: those of one entry, or every n-th entry of a plan.
+fn share(flags: &flags::Entry) -> Result<(String, String)> {
+    let (Some(plan), Some(index), Some(of)) = (&flags.plan, flags.index, flags.of) else {
+        return Ok((flags.name.clone().unwrap_or_default(), flags.jobs.clone().unwrap_or_default()));
+    };
+    let plan = PlanFile::read(plan)?;
+    let fits = |entry: &&Entry| flags.system.as_ref().is_none_or(|system| *system == entry.system);
+    let own = plan.entries.iter().filter(fits).skip(usize::from(index) - 1).step_by(of.into());
+    let jobs: Vec<&str> = own.map(|entry| entry.jobs.as_str()).collect();
+    Ok((format!("{}-runner-{index}", flags.system.as_deref().unwrap_or("any")), jobs.join(" ")))
 }
 
 /// The jobs that the entry names. One that the fleet does not have is wrong use: the plan was another fleet's.
