@@ -232,3 +232,43 @@ fn a_lock_file_that_is_behind_is_found() {
     assert!(Command::new("nix").args(lock).current_dir(&fleet.root).status().unwrap().success());
     fleet.xtask(&["check", "--no-eval"]).expect(0, &[]);
 }
+
+#[test]
+fn bash_completes_verbs_after_cargo_and_leaves_the_rest_of_cargo_alone() {
+    let fleet = Fleet::new(&[GOOD]);
+    let script = fleet.xtask(&["completions", "bash"]).expect(0, &[]).stdout;
+    let asks = r#"
+        ask() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+            _cargo_xtask cargo "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+            echo "${COMPREPLY[*]}"
+        }
+        ask cargo xtask new; ask cargo xtask list --js; ask cargo bu"#;
+    let before = "before() { COMPREPLY=(build); }; complete -F before cargo\n";
+    let bash = Command::new("bash").args(["--norc", "-c", &format!("{before}{script}{asks}")]).output();
+    let bash = bash.expect("this test needs `bash`");
+    assert_eq!(String::from_utf8_lossy(&bash.stdout), "new-host\n--json\nbuild\n", "{bash:?}");
+}
+
+#[test]
+fn every_shell_gets_a_script_with_every_verb() {
+    let fleet = Fleet::new(&[GOOD]);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = fleet.xtask(&["completions", shell]).expect(0, &[]).stdout;
+        for verb in ["build-all", "list", "check", "new-host", "completions", "doctor"] {
+            assert!(script.contains(verb), "{shell}: {verb}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let fleet = Fleet::new(&[GOOD]);
+    for verb in [&["list"][..], &["check", "--no-eval"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let ran = xtask.args(verb).current_dir(&fleet.root).stdout(writer).output().unwrap();
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{verb:?}: {ran:?}");
+    }
+}
