@@ -71,13 +71,22 @@ impl fmt::Display for Kvm {
     }
 }
 
-/// Finds out, in at most six seconds. QEMU is the one on PATH for this processor.
+/// Finds out, in at most six seconds. QEMU is the one on PATH for this processor, else any in the Nix store: a
+/// NixOS machine need not have one installed to run tests that bring their own.
 pub fn probe(cancel: &Cancel) -> Kvm {
     let program = format!("qemu-system-{}", std::env::consts::ARCH);
-    match find_on_path(&program) {
+    match find_on_path(&program).or_else(|| in_store("/nix/store".into(), &program)) {
         Some(qemu) => Probe::of(qemu).run(cancel),
-        None => Kvm::Untried { why: format!("{program} is not on PATH") },
+        None => Kvm::Untried { why: format!("{program} is neither on PATH nor in the Nix store") },
     }
+}
+
+fn in_store(store: &Utf8Path, program: &str) -> Option<Utf8PathBuf> {
+    let entries = store.read_dir_utf8().ok()?.flatten();
+    let packages = entries.filter(|entry| entry.file_name().contains("-qemu"));
+    packages
+        .map(|entry| entry.path().join("bin").join(program))
+        .find(|file| access(file.as_std_path(), Access::EXEC_OK).is_ok())
 }
 
 /// One attempt, with everything it depends on.
@@ -212,6 +221,18 @@ mod tests {
         for path in [device, hangs, aborts, works] {
             fs::remove_file(path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_qemu_in_the_store_will_do() {
+        let store = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap();
+        let store = store.join(format!("drydock-store-{}", std::process::id()));
+        fs::create_dir_all(store.join("x-qemu-host-cpu-only-10/bin")).unwrap();
+        fs::create_dir_all(store.join("y-qemu-utils/bin")).unwrap();
+        assert_eq!(in_store(&store, "true"), None);
+        std::os::unix::fs::symlink("/bin/true", store.join("x-qemu-host-cpu-only-10/bin/true")).unwrap();
+        assert_eq!(in_store(&store, "true"), Some(store.join("x-qemu-host-cpu-only-10/bin/true")));
+        fs::remove_dir_all(store).unwrap();
     }
 
     /// With the real QEMU where it is installed; `cargo xtask ci` requires it, so there this always runs.

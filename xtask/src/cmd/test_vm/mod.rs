@@ -26,7 +26,7 @@ use crate::{
     eval,
     flags::TestVm,
     fleet::{self, Fleet},
-    job::{Derivation, Job, JobId, Outcome, Target, Test as TestName},
+    job::{Derivation, Failure, Job, JobId, Outcome, Target, Test as TestName},
     nix::{
         Nix, Settings,
         argv::{self, BuildOptions},
@@ -41,7 +41,7 @@ use crate::{
         verdicts,
     },
     vmtest::{
-        accel::{self, Choice, Wish},
+        accel::{self, Choice},
         kvm::{self, Kvm},
         machine::{Accel, Cpu},
         place::{self, Place},
@@ -72,7 +72,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup {
         setup::require(cancel)?;
     }
-    let choices = choices(wish(flags.accel), &plan.jobs, cancel)?;
+    let choices = choices(flags, &fleet, &plan.jobs, cancel)?;
     if flags.interactive {
         let job = &plan.jobs[0];
         return interactive::run(&fleet, &job.id, &choices[&job.id], &room(&job.id, "interactive")?, cancel);
@@ -110,15 +110,20 @@ fn tests(texts: &[String]) -> Result<Vec<TestName>> {
     texts.iter().map(|text| find(text).ok_or_else(|| unknown(text))).collect()
 }
 
-/// The accelerator of every test. KVM is tried at most once, and only if an answer depends on it.
-fn choices(wish: Wish, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Choice>> {
+/// The accelerator of every test. KVM is tried at most once, and only if an answer depends on it. Where there is
+/// no QEMU to try it with, the first test's driver is built, which has one.
+fn choices(flags: &TestVm, fleet: &Fleet, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Choice>> {
     let verdict: std::cell::OnceCell<Kvm> = std::cell::OnceCell::new();
     let choose = |job: &Job| {
         let cpu = Cpu::of(job.system.as_str()).ok_or_else(|| {
             usage(format!("{} is {}: VM tests are for x86_64, i686 and aarch64", job.id.host, job.system))
         })?;
-        let probe = || verdict.get_or_init(|| kvm::probe(cancel)).clone();
-        Ok((job.id.clone(), accel::choose(wish, cpu, std::env::consts::ARCH, probe)?))
+        let try_out = || match kvm::probe(cancel) {
+            Kvm::Untried { .. } if matches!(driver(flags, fleet, &job.id, cancel), Ok(Ok(_))) => kvm::probe(cancel),
+            verdict => verdict,
+        };
+        let probe = || verdict.get_or_init(try_out).clone();
+        Ok((job.id.clone(), accel::choose(wish(flags.accel), cpu, std::env::consts::ARCH, probe)?))
     };
     jobs.iter().map(choose).collect()
 }
@@ -230,7 +235,7 @@ impl Session<'_> {
             say(Said::Line("demands KVM, which is not used here: its driver runs outside Nix's sandbox"));
         }
         let driver = match place {
-            Place::Outside => match self.driver(id, cancel)? {
+            Place::Outside => match driver(self.flags, self.fleet, id, cancel)? {
                 Ok(driver) => Some(driver),
                 Err(failure) => return Ok(record::blank(job, Outcome::Failed(failure))),
             },
@@ -278,20 +283,20 @@ impl Session<'_> {
         let scale = if accel == Accel::Tcg { place::TCG_SCALE } else { 1 };
         Duration::from_secs(self.flags.timeout) * scale
     }
+}
 
-    /// Builds the test's driver.
-    fn driver(&self, id: &JobId, cancel: &Cancel) -> Result<Result<Utf8PathBuf, crate::job::Failure>> {
-        let source = argv::Source {
-            flake: &self.fleet.flake_ref,
-            overrides: &self.fleet.overrides,
-            allow_ifd: self.flags.allow_import_from_derivation,
-        };
-        let build = Invocation::new(argv::build_attribute(source, &format!("{}.driver", id.attribute())));
-        let said = build.capture(cancel)?;
-        let path = Utf8PathBuf::from(said.stdout.trim()).join("bin/nixos-test-driver");
-        Ok(match said.end.is_success() && path.is_file() {
-            true => Ok(path),
-            false => Err(record::no_driver(&said, build.display())),
-        })
-    }
+/// Builds a test's driver.
+fn driver(flags: &TestVm, fleet: &Fleet, id: &JobId, cancel: &Cancel) -> Result<Result<Utf8PathBuf, Failure>> {
+    let source = argv::Source {
+        flake: &fleet.flake_ref,
+        overrides: &fleet.overrides,
+        allow_ifd: flags.allow_import_from_derivation,
+    };
+    let build = Invocation::new(argv::build_attribute(source, &format!("{}.driver", id.attribute())));
+    let said = build.capture(cancel)?;
+    let path = Utf8PathBuf::from(said.stdout.trim()).join("bin/nixos-test-driver");
+    Ok(match said.end.is_success() && path.is_file() {
+        true => Ok(path),
+        false => Err(record::no_driver(&said, build.display())),
+    })
 }
