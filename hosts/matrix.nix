@@ -25,7 +25,7 @@ let
   };
   fallback = {
     system = "x86_64-linux";
-    artifacts = known.artifacts;
+    inherit (known) artifacts;
     live = "minimal";
     tests = [ ];
     tags = [ ];

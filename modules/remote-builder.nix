@@ -30,14 +30,16 @@ in
       openssh.authorizedKeys.keys = map (key: "restrict ${key}") cfg.keys;
     };
     nix = {
-      settings.trusted-users = [ "nixremote" ];
-      # A builder fills its disk with other machines' results.
+      settings = {
+        trusted-users = [ "nixremote" ];
+        # A builder fills its disk with other machines' results.
+        min-free = lib.mkDefault (10 * 1024 * 1024 * 1024);
+        max-free = lib.mkDefault (50 * 1024 * 1024 * 1024);
+      };
       gc = {
         automatic = true;
         options = "--delete-older-than 14d";
       };
-      settings.min-free = lib.mkDefault (10 * 1024 * 1024 * 1024);
-      settings.max-free = lib.mkDefault (50 * 1024 * 1024 * 1024);
     };
   };
 }

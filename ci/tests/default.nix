@@ -12,11 +12,15 @@ let
     inherit lib;
     inherit (hostPkgs) stdenv;
   };
-  test = kinds.${kind} { inherit host lib; };
+  test = {
+    nodes = { };
+    given = { };
+  }
+  // kinds.${kind} { inherit host lib; };
 
   # What the Python side needs to know; only what this test boots, so that nothing else rebuilds it.
   given = {
-    name = row.name;
+    inherit (row) name;
     qemu = qemu.qemuBinary hostPkgs.qemu_test;
     qemu_img = "${hostPkgs.qemu_test}/bin/qemu-img";
     firmware = hostPkgs.OVMF.firmware;
@@ -38,13 +42,13 @@ let
     iso = "";
     disks = [ ];
   }
-  // test.given or { };
+  // test.given;
 
   hostTest = host.folder + "/test.py";
 in
 hostPkgs.testers.runNixOSTest {
   name = "${row.name}-${kind}";
-  nodes = test.nodes or { };
+  inherit (test) nodes;
   node.specialArgs = host.specialArgs;
   testScript = import ./script.nix (
     {
