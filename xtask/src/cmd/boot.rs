@@ -36,7 +36,7 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
     let job = job(flags, &fleet, artifact)?;
     let cpu = Cpu::of(job.system.as_str())
         .ok_or_else(|| usage(format!("{} is {}: `boot` knows x86_64 and aarch64", job.id.host, job.system)))?;
-    let disk = flags.disk.as_deref().map(DiskWish::parse).transpose()?;
+    let disk = flags.disk.as_deref().map(|text| DiskWish::parse(text, !flags.installed)).transpose()?;
     if let Some(wish) = disk.as_ref().filter(|wish| wish.created) {
         eprintln!("boot: made {}, all empty", wish.file);
     }
@@ -61,13 +61,6 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
         snapshot: flags.snapshot,
     };
     match (artifact, &disk) {
-        (Artifact::System, Some(wish)) if wish.created => {
-            return Err(usage(format!(
-                "--installed --disk {}: there is nothing on the disk yet\n  try: `cargo xtask boot {} --disk {}:20G` \
-                 starts the live medium with it, to install from",
-                wish.file, job.id.host, wish.file
-            )));
-        }
         (Artifact::System, Some(_)) => machine.start = firmware(flags, &machine, &disk, &room)?,
         (artifact, _) => {
             let Some(out) = build(flags, &fleet, &job, cancel)? else {

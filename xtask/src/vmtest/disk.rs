@@ -16,8 +16,9 @@ pub struct DiskWish {
 }
 
 impl DiskWish {
-    /// `FILE` must exist; `FILE:SIZE` is made if it does not.
-    pub fn parse(text: &str) -> Result<Self> {
+    /// `FILE` must exist; `FILE:SIZE` is made if it does not, unless the machine is to start from it (`make` is
+    /// false): there would be nothing on it.
+    pub fn parse(text: &str, make: bool) -> Result<Self> {
         let (file, size) =
             match text.rsplit_once(':') {
                 Some((file, size)) => (
@@ -34,7 +35,13 @@ impl DiskWish {
         }
         if file.exists() {
             return Err(usage(format!(
-                "--disk {file}: not a regular file; real disks are written with `cargo xtask flash`"
+                "--disk {file}: not a regular file\n  try: the name of an image file; `boot` leaves real disks alone"
+            )));
+        }
+        if !make {
+            return Err(usage(format!(
+                "--installed --disk {file}: it does not exist, so nothing is installed on it\n  try: without \
+                 --installed and with --disk {file}:20G, to install from the live medium"
             )));
         }
         let Some(size) = size else {
@@ -88,12 +95,13 @@ mod tests {
             .join(format!("drydock-disk-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let file = dir.join("a:b.img");
-        assert!(DiskWish::parse(file.as_str()).is_err());
-        assert!(DiskWish::parse(&format!("{file}:1M")).unwrap().created);
+        assert!(DiskWish::parse(file.as_str(), true).is_err());
+        assert!(DiskWish::parse(&format!("{file}:1M"), false).is_err() && !file.exists());
+        assert!(DiskWish::parse(&format!("{file}:1M"), true).unwrap().created);
         fs::write(&file, b"QFI\xfbrest").unwrap();
-        let again = DiskWish::parse(&format!("{file}:1M")).unwrap();
+        let again = DiskWish::parse(&format!("{file}:1M"), false).unwrap();
         assert_eq!((again.created, again.open().unwrap().format.as_str()), (false, "qcow2"));
-        assert!(DiskWish::parse(&format!("{dir}:1M")).is_err());
+        assert!(DiskWish::parse(&format!("{dir}:1M"), true).is_err());
         fs::remove_dir_all(&dir).unwrap();
     }
 }
