@@ -30,6 +30,7 @@ use std::{io, process::ExitCode};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    closed_pipes_end_quietly();
     let flags = flags::Xtask::parse();
     match cmd::run(flags.verb) {
         Ok(code) => ExitCode::from(code),
@@ -45,4 +46,17 @@ fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     kinds.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
+}
+
+/// `println!` panics when its reader goes away, as in `… | head`. What is printed comes last in every verb,
+/// so nothing is left undone by ending there. The words are those of `std::io::stdio`.
+fn closed_pipes_end_quietly() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload_as_str().unwrap_or_default();
+        if words.starts_with("failed printing to") && words.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        default(panic);
+    }));
 }
