@@ -213,8 +213,8 @@ impl Tools {
     }
 
     fn in_fleet(&self, argv: Vec<String>) -> Invocation {
-        // What is remembered goes to the scratch folder as well.
-        Invocation::new(argv).dir(&self.root).env("XDG_CACHE_HOME", self.out.as_str())
+        // Everybody uses the user's own caches: with an empty one Nix hashes all of nixpkgs first.
+        Invocation::new(argv).dir(&self.root)
     }
 
     fn own(&self, rest: &[&str]) -> Invocation {
