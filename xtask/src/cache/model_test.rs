@@ -87,7 +87,8 @@ fn ten_thousand_edits_never_reuse_what_changed() {
 
 #[test]
 fn whatever_kind_of_dependency_is_forgotten_is_missed() {
-    let kinds: [(&str, fn(&Need) -> bool); 8] = [
+    type Forget = fn(&Need) -> bool;
+    let kinds: [(&str, Forget); 8] = [
         ("imports", |need| matches!(need, Need::Import(_))),
         ("paths", |need| matches!(need, Need::Below(_))),
         ("paths of hosts", |need| matches!(need, Need::Below(pattern) if pattern.names_host())),

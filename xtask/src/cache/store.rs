@@ -72,17 +72,15 @@ impl Place {
     /// What was remembered; nothing, and a word about it, if the file is not what this program wrote.
     pub fn load(&self) -> (BTreeMap<JobId, Vec<Remembered>>, Option<String>) {
         let path = self.jobs();
-        let read = |error| match error {
-            None => None,
-            Some(error) => Some(format!("{path} cannot be used and will be written anew: {error}")),
-        };
+        let broken =
+            |error: &dyn std::fmt::Display| Some(format!("{path} cannot be used and will be written anew: {error}"));
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), None),
-            Err(error) => (BTreeMap::new(), read(Some(error.to_string()))),
+            Err(error) => (BTreeMap::new(), broken(&error)),
             Ok(bytes) => match serde_json::from_slice::<File>(&bytes) {
                 Ok(file) if file.version == VERSION => (file.jobs, None),
                 Ok(_) => (BTreeMap::new(), None),
-                Err(error) => (BTreeMap::new(), read(Some(error.to_string()))),
+                Err(error) => (BTreeMap::new(), broken(&error)),
             },
         }
     }

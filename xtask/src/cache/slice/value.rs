@@ -172,14 +172,6 @@ pub enum Found {
 }
 
 impl Found {
-    pub fn map(self, f: impl FnOnce(Value) -> Value) -> Self {
-        match self {
-            Self::No => Self::No,
-            Self::Perhaps(value) => Self::Perhaps(f(value)),
-            Self::Yes(value) => Self::Yes(f(value)),
-        }
-    }
-
     pub fn value(self) -> Option<Value> {
         match self {
             Self::No => None,
