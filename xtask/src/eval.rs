@@ -336,13 +336,11 @@ mod tests {
     #[test]
     fn the_innermost_error_and_its_place_in_the_fleet() {
         let dir = env!("CARGO_MANIFEST_DIR");
-        let trace = format!(
-            "error:\n       … while evaluating list element at index 3\n\n       … while calling the 'throw' builtin\n         at /nix/store/abc-source/src/eval.rs:7:14:\n            6|\n            7| b = throw 1\n             |     ^\n\n       … from elsewhere\n         at /nix/store/nixpkgs-source/lib/x.nix:1:1:\n\n       error: b is broken\n       twice\n"
-        );
-        assert_eq!(last_error(&trace), "b is broken\ntwice");
-        let place = position(&trace, &["/nix/store/abc-source".into()], Utf8Path::new(dir)).unwrap();
+        let trace = "error:\n       … while evaluating list element at index 3\n\n       … while calling the 'throw' builtin\n         at /nix/store/abc-source/src/eval.rs:7:14:\n            6|\n            7| b = throw 1\n             |     ^\n\n       … from elsewhere\n         at /nix/store/nixpkgs-source/lib/x.nix:1:1:\n\n       error: b is broken\n       twice\n";
+        assert_eq!(last_error(trace), "b is broken\ntwice");
+        let place = position(trace, &["/nix/store/abc-source".into()], Utf8Path::new(dir)).unwrap();
         assert_eq!(place.to_string(), "src/eval.rs:7:14");
-        assert!(position(&trace, &["/nix/store/other".into()], Utf8Path::new(dir)).is_none());
+        assert!(position(trace, &["/nix/store/other".into()], Utf8Path::new(dir)).is_none());
     }
 
     #[test]

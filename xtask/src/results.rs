@@ -99,6 +99,9 @@ impl Results {
             Err(error) => return Err(usage(format!("results cannot be written to {dir}: {error}\n  {try_other}"))),
         }
         let parent = results.parent();
+        if let Err(error) = fs::create_dir_all(&parent) {
+            return Err(usage(format!("results cannot be written to {parent}: {error}\n  {try_other}")));
+        }
         if let Err(error) = rustix::fs::access(parent.as_std_path(), rustix::fs::Access::WRITE_OK) {
             return Err(usage(format!(
                 "results cannot be written to {parent}: {error}\n  try: another folder with --out-link DIR"

@@ -33,21 +33,29 @@ pub const INTERRUPTED: u8 = 130;
 /// Carries out a verb and returns the exit code.
 pub fn run(verb: Verb) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
+    match dispatch(verb, &cancel) {
+        // A question that was cut short fails; that is the interrupt's doing and needs no other word.
+        Err(_) if cancel.is_set() => Ok(INTERRUPTED),
+        result => result,
+    }
+}
+
+fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
     match verb {
-        Verb::BuildAll(flags) => build_all::run(&flags, &cancel),
-        Verb::Ci(flags) => ci::run(&flags, &cancel),
+        Verb::BuildAll(flags) => build_all::run(&flags, cancel),
+        Verb::Ci(flags) => ci::run(&flags, cancel),
         Verb::List(flags) => list::run(&flags),
-        Verb::Check(flags) => check::run(&flags, &cancel),
-        Verb::NewHost(flags) => new_host::run(&flags, &cancel),
+        Verb::Check(flags) => check::run(&flags, cancel),
+        Verb::NewHost(flags) => new_host::run(&flags, cancel),
         Verb::Completions(flags) => completions::run(&flags),
-        Verb::Boot(flags) => boot::run(&flags, &cancel),
-        Verb::TestVm(flags) => test_vm::run(&flags, &cancel),
-        Verb::Doctor(flags) => doctor::run(&flags, &cancel),
-        Verb::Bench(flags) => bench::run(&flags, &cancel),
-        Verb::Why(flags) => why::run(&flags, &cancel),
-        Verb::Affected(flags) => affected::run(&flags, &cancel),
-        Verb::Diff(flags) => diff::run(&flags, &cancel),
-        Verb::Matrix(flags) => matrix::run(&flags, &cancel),
+        Verb::Boot(flags) => boot::run(&flags, cancel),
+        Verb::TestVm(flags) => test_vm::run(&flags, cancel),
+        Verb::Doctor(flags) => doctor::run(&flags, cancel),
+        Verb::Bench(flags) => bench::run(&flags, cancel),
+        Verb::Why(flags) => why::run(&flags, cancel),
+        Verb::Affected(flags) => affected::run(&flags, cancel),
+        Verb::Diff(flags) => diff::run(&flags, cancel),
+        Verb::Matrix(flags) => matrix::run(&flags, cancel),
         Verb::Report(flags) => report::run(&flags),
     }
 }
