@@ -210,19 +210,7 @@ fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<Vec<Job>> {
 
 impl<'a> Board<'a> {
     fn new(jobs: &[Job], progress: &'a Progress) -> Self {
-        let blank = |job: &Job| JobRecord {
-            job: job.id.clone(),
-            system: job.system.clone(),
-            outcome: Outcome::NotRun { reason: "interrupted".into() },
-            derivation: None,
-            evaluate_seconds: None,
-            build_seconds: None,
-            machine: None,
-            size: None,
-            closure_size: None,
-            image: None,
-            test: None,
-        };
+        let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
         let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
         let state = State { records, outgrew: vec![], seconds: StageSeconds::default() };
         Self { progress, started: Instant::now(), state: Mutex::new(state) }

@@ -4,7 +4,7 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Derivation, JobId, Outcome, Subtest, System};
+use crate::job::{Derivation, Job, JobId, Outcome, Subtest, System};
 
 /// The version of the form. Readers ignore fields they do not know and refuse versions they do not know.
 pub const VERSION: u32 = 1;
@@ -106,6 +106,25 @@ pub struct Image {
     pub size: u64,
     /// Hexadecimal SHA-256 of its content, read from disk.
     pub sha256: String,
+}
+
+impl JobRecord {
+    /// A job of which nothing is known but what became of it.
+    pub fn new(job: &Job, outcome: Outcome) -> Self {
+        Self {
+            job: job.id.clone(),
+            system: job.system.clone(),
+            outcome,
+            derivation: None,
+            evaluate_seconds: None,
+            build_seconds: None,
+            machine: None,
+            size: None,
+            closure_size: None,
+            image: None,
+            test: None,
+        }
+    }
 }
 
 impl Record {

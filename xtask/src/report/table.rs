@@ -164,24 +164,13 @@ pub fn bytes(size: u64) -> String {
 pub mod tests {
     use super::*;
     use crate::{
-        job::{Position, Stage},
+        job::{Job, Position, Stage},
         report::record::{FleetRecord, Image, StageSeconds, VERSION},
     };
 
     fn job(id: &str, outcome: Outcome) -> JobRecord {
-        JobRecord {
-            job: JobId::try_from(id.to_owned()).unwrap(),
-            system: "x86_64-linux".parse().unwrap(),
-            outcome,
-            derivation: None,
-            evaluate_seconds: None,
-            build_seconds: None,
-            machine: None,
-            size: None,
-            closure_size: None,
-            image: None,
-            test: None,
-        }
+        let id = JobId::try_from(id.to_owned()).unwrap();
+        JobRecord::new(&Job { id, system: "x86_64-linux".parse().unwrap() }, outcome)
     }
 
     /// A record with every kind of outcome, for the tests of all reports.

@@ -19,7 +19,7 @@ use crate::{
     diagnostic::usage,
     flags,
     history::{History, Measured},
-    job::{JobId, Outcome, System},
+    job::{Job, JobId, Outcome, System},
     report::{
         github, html, junit, markdown,
         record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
@@ -91,19 +91,8 @@ fn failed(plan: &PlanFile, broken: &Broken) -> JobRecord {
 }
 
 fn blank(job: JobId, system: &str, outcome: Outcome) -> JobRecord {
-    JobRecord {
-        job,
-        system: system.parse().unwrap_or_else(|_| System::native()),
-        outcome,
-        derivation: None,
-        evaluate_seconds: None,
-        build_seconds: None,
-        machine: None,
-        size: None,
-        closure_size: None,
-        image: None,
-        test: None,
-    }
+    let system = system.parse().unwrap_or_else(|_| System::native());
+    JobRecord::new(&Job { id: job, system }, outcome)
 }
 
 /// Which hosts the change affects, as Markdown.

@@ -203,9 +203,9 @@ impl Session<'_> {
         let work = order.into_iter().map(|job| (job, failures.remove(&job.id))).collect::<Vec<_>>();
         let one = |(job, failure): (&Job, Option<_>)| -> Result<JobRecord> {
             let record = match (failure, derivations.get(&job.id)) {
-                (Some(failure), _) => return Ok(record::blank(job, Outcome::Failed(failure))),
+                (Some(failure), _) => return Ok(JobRecord::new(job, Outcome::Failed(failure))),
                 (None, Some(derivation)) => self.test(job, derivation, progress, cancel)?,
-                (None, None) => record::blank(job, Outcome::NotRun { reason: "interrupted".into() }),
+                (None, None) => JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() }),
             };
             progress.tell(Event::Ended(job.id.clone(), record.outcome.clone()));
             Ok(record)
@@ -237,7 +237,7 @@ impl Session<'_> {
         let driver = match place {
             Place::Outside => match driver(self.flags, self.fleet, id, cancel)? {
                 Ok(driver) => Some(driver),
-                Err(failure) => return Ok(record::blank(job, Outcome::Failed(failure))),
+                Err(failure) => return Ok(JobRecord::new(job, Outcome::Failed(failure))),
             },
             Place::Sandbox => None,
         };

@@ -17,23 +17,6 @@ use crate::{
     },
 };
 
-/// A record without anything but its outcome.
-pub fn blank(job: &Job, outcome: Outcome) -> JobRecord {
-    JobRecord {
-        job: job.id.clone(),
-        system: job.system.clone(),
-        outcome,
-        derivation: None,
-        evaluate_seconds: None,
-        build_seconds: None,
-        machine: None,
-        size: None,
-        closure_size: None,
-        image: None,
-        test: None,
-    }
-}
-
 /// Moves the files of a finished run to where they stay, and takes away those of earlier runs.
 pub fn keep(dir: &Utf8Path, id: &JobId) -> Result<()> {
     let home = room(id, "")?;
@@ -67,7 +50,7 @@ pub fn of(job: &Job, derivation: &Derivation, place: Place, choice: &Choice, run
     let is_failure = |run: &Run| matches!(run.verdict, Verdict::Failed(_));
     let telling = runs.iter().rposition(is_failure).unwrap_or(count.saturating_sub(1));
     let Some(run) = runs.into_iter().nth(telling) else {
-        return blank(job, Outcome::NotRun { reason: "interrupted".into() });
+        return JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
     };
     let outcome = match &run.verdict {
         Verdict::Passed => Outcome::Built,
@@ -87,7 +70,7 @@ pub fn of(job: &Job, derivation: &Derivation, place: Place, choice: &Choice, run
         files: if matches!(outcome, Outcome::Failed(_)) { files(&job.id) } else { vec![] },
     };
     let build_seconds = (!matches!(outcome, Outcome::Present)).then_some(all);
-    JobRecord { derivation: Some(derivation.clone()), build_seconds, test: Some(test), ..blank(job, outcome) }
+    JobRecord { derivation: Some(derivation.clone()), build_seconds, test: Some(test), ..JobRecord::new(job, outcome) }
 }
 
 fn failure(
