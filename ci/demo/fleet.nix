@@ -27,7 +27,7 @@ let
     merged
     // {
       inherit name;
-      tests = if row ? tests then row.tests else builtins.filter has (merged.tests or [ ]);
+      tests = row.tests or (builtins.filter has (merged.tests or [ ]));
     };
   rows = builtins.mapAttrs complete matrix.host;
 

@@ -16,7 +16,7 @@ use crate::{
     flags::Check,
     fleet::{self, Fleet},
     job::Job,
-    nix::{Nix, argv},
+    nix::{Nix, argv, event::plain},
     plan::{self, Selection},
     process::{Cancel, Invocation, on_path},
     progress::Progress,
@@ -56,7 +56,7 @@ pub fn run(flags: &Check, cancel: &Cancel) -> Result<u8> {
     note("matrix", &|| Ok(Verdict::Passed(format!("{} hosts, each with its folder", fleet.matrix.hosts.len()))))?;
     note("flake.lock", &|| lock(&fleet, nix.as_ref(), &options, cancel))?;
     note("nixfmt", &|| linter(&fleet, "nixfmt", &["--check"], &files, cancel))?;
-    note("statix", &|| linter(&fleet, "statix", &["check"], &[".".to_owned()], cancel))?;
+    note("statix", &|| linter(&fleet, "statix", &["check", "--format", "errfmt"], &[".".to_owned()], cancel))?;
     note("deadnix", &|| linter(&fleet, "deadnix", &["--fail"], &files, cancel))?;
     note("evaluation", &|| match (&nix, flags.no_eval) {
         (Some(nix), false) => evaluation(&fleet, flags, &options, nix, cancel),
@@ -126,7 +126,7 @@ fn linter(fleet: &Fleet, program: &str, flags: &[&str], files: &[String], cancel
         true => Verdict::Passed(format!("{} files", files.len())),
         false => Verdict::Failed(format!(
             "{}\n  `{program}` ended with {}; run it in {}",
-            last_lines(&format!("{}{}", said.stdout, said.stderr)),
+            last_lines(&plain(&format!("{}{}", said.stdout, said.stderr))),
             said.end,
             fleet.root
         )),
