@@ -27,8 +27,8 @@ let
     merged
     // {
       inherit name;
-      tests = row.tests or (builtins.filter has (merged.tests or [ ]));
-    };
+    }
+    // (if row ? tests then { } else { tests = builtins.filter has (merged.tests or [ ]); });
   rows = builtins.mapAttrs complete matrix.host;
 
   toolboxes = builtins.mapAttrs (

@@ -45,7 +45,7 @@ run {
   kernel = kernel.image;
   inherit initrd;
   kernelParams = builtins.concatStringsSep " " kernelParams;
-  motd = configuration.motd;
+  inherit (configuration) motd;
   serviceLines = lines (
     map (service: "::respawn:${services.${service}}") (builtins.attrNames services)
   );
