@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::{
     DONE, FAILED, INTERRUPTED,
-    produce::{self, Options},
+    produce::Options,
+    reuse::{self, Derived},
 };
 use crate::{
     compare::{
@@ -17,7 +18,7 @@ use crate::{
         hosts::{self, HostChange, JobChange, Side, Status},
         why::{self, Cause},
     },
-    flags::Affected,
+    flags::{Affected, CacheFlags},
     fleet::Fleet,
     job::{HostName, Job, JobId},
     nix::Nix,
@@ -54,20 +55,22 @@ pub struct Compared {
 
 /// Evaluates the fleet at both commits and compares. After an interrupt the answer is incomplete.
 pub fn against(fleet: &Fleet, revision: Option<&str>, options: &Options, cancel: &Cancel) -> Result<Compared> {
-    Nix::find(cancel)?;
+    let nix = Nix::find(cancel)?;
     let base = base::check_out(fleet, revision, cancel)?;
-    let new = evaluate(fleet, options, cancel)?;
-    let old = base.fleet.as_ref().map(|fleet| evaluate(fleet, options, cancel)).transpose()?.unwrap_or_default();
+    let new = evaluate(&nix, fleet, &CacheFlags::default(), options, cancel)?;
+    // The base lies in a folder that is gone after this run, so remembering it would serve nobody.
+    let forget = CacheFlags { no_cache: true, ..CacheFlags::default() };
+    let old = base.fleet.as_ref().map(|fleet| evaluate(&nix, fleet, &forget, options, cancel)).transpose()?;
+    let old = old.unwrap_or_default();
     let Base { commit, revision, .. } = base;
     Ok(Compared { base: commit, revision, hosts: hosts::compare(&old, &new) })
 }
 
-/// Evaluates everything that the matrix names.
-pub fn evaluate(fleet: &Fleet, options: &Options, cancel: &Cancel) -> Result<Side> {
+/// A derivation or a failure for everything that the matrix names; what is remembered is not evaluated.
+pub fn evaluate(nix: &Nix, fleet: &Fleet, cache: &CacheFlags, options: &Options, cancel: &Cancel) -> Result<Side> {
     let jobs = all_jobs(fleet);
     let progress = Progress::new(jobs.len());
-    let (derivations, failures) = produce::evaluate_only(fleet, &jobs, options, &progress, cancel)?;
-    progress.finish();
+    let Derived { derivations, failures, .. } = reuse::derive(cache, nix, fleet, &jobs, options, &progress, cancel)?;
     let derivations = derivations.into_iter().map(|(id, derivation)| (id, Ok(derivation)));
     Ok(derivations.chain(failures.into_iter().map(|(id, failure)| (id, Err(failure)))).collect())
 }

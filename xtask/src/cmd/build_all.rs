@@ -13,13 +13,13 @@ use anyhow::{Context as _, Result};
 use super::{
     DONE, FAILED, INTERRUPTED,
     produce::{self, Options},
-    reuse::Reuse,
+    reuse::{self, Derived, Reuse},
     setup,
 };
 use crate::{
     flags::BuildAll,
     fleet::{self, Fleet},
-    job::{Derivation, Failure, Job, JobId, Outcome, Stage, Target},
+    job::{Derivation, Failure, Job, Outcome, Stage, Target},
     nix::{Nix, argv, reply},
     plan::{self, Selection},
     process::{Cancel, Invocation},
@@ -44,7 +44,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let mut options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
     if flags.dry_run || flags.evaluate {
-        let derived = derive(flags, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
+        let derived = reuse::derive(&flags.cache, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
         return if flags.evaluate { show(&derived, cancel) } else { dry_run(&plan.jobs, &derived, cancel) };
     }
     let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &nix, &plan.jobs, &progress, cancel)?;
@@ -208,48 +208,7 @@ fn dry_run(jobs: &[Job], derived: &Derived, cancel: &Cancel) -> Result<u8> {
         println!("{:width$}  fails  {}", id.to_string(), failure.message.lines().next().unwrap_or_default());
     }
     eprintln!("would build {} derivations and fetch {} paths", would.build.len(), would.fetch.len());
-    Ok(derived.code(cancel))
-}
-
-/// What evaluation alone came to.
-struct Derived {
-    derivations: BTreeMap<JobId, Derivation>,
-    failures: BTreeMap<JobId, Failure>,
-    /// False if something remembered was found to be wrong.
-    sound: bool,
-}
-
-impl Derived {
-    fn code(&self, cancel: &Cancel) -> u8 {
-        match (cancel.is_set(), self.failures.is_empty() && self.sound) {
-            (true, _) => INTERRUPTED,
-            (false, true) => DONE,
-            (false, false) => FAILED,
-        }
-    }
-}
-
-/// Evaluates what is not known and builds nothing.
-fn derive(
-    flags: &BuildAll,
-    nix: &Nix,
-    fleet: &Fleet,
-    jobs: &[Job],
-    options: &Options,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<Derived> {
-    let reuse = Reuse::open(&flags.cache, options.allow_ifd, fleet, nix, jobs, progress, cancel)?;
-    let known = reuse.known();
-    let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
-    let (mut derivations, failures) = match unknown.is_empty() {
-        true => Default::default(),
-        false => produce::evaluate_only(fleet, &unknown, options, progress, cancel)?,
-    };
-    let sound = reuse.save_derivations(&derivations, progress, cancel);
-    progress.finish();
-    derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));
-    Ok(Derived { derivations, failures, sound })
+    Ok(derived.exit_code(cancel))
 }
 
 /// One line a job: its name and its derivation.
@@ -258,5 +217,5 @@ fn show(derived: &Derived, cancel: &Cancel) -> Result<u8> {
     for (id, failure) in &derived.failures {
         eprintln!("error: {id}: {}", failure.message);
     }
-    Ok(derived.code(cancel))
+    Ok(derived.exit_code(cancel))
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::{
     DONE, FAILED, INTERRUPTED,
     produce::{self, Options},
-    reuse::Reuse,
+    reuse::{self, Derived},
 };
 use crate::{
     flags::Check,
@@ -138,19 +138,15 @@ fn linter(fleet: &Fleet, program: &str, flags: &[&str], files: &[String], cancel
 fn evaluation(fleet: &Fleet, flags: &Check, options: &Options, nix: &Nix, cancel: &Cancel) -> Result<Verdict> {
     let jobs = jobs(fleet, flags)?;
     let progress = Progress::new(jobs.len());
-    let reuse = Reuse::open(&flags.cache, options.allow_ifd, fleet, nix, &jobs, &progress, cancel)?;
-    let known = reuse.known();
-    let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
-    let (derivations, failures) = produce::evaluate_only(fleet, &unknown, options, &progress, cancel)?;
-    let sound = reuse.save_derivations(&derivations, &progress, cancel);
-    progress.finish();
+    let derived = reuse::derive(&flags.cache, nix, fleet, &jobs, options, &progress, cancel)?;
+    let Derived { derivations, failures, remembered, sound } = derived;
     if !failures.is_empty() {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         return Ok(Verdict::Failed(table::failures(failures.iter(), Paint { colour })));
     }
-    let unfinished = unknown.len() - derivations.len();
+    let unfinished = jobs.len() - derivations.len();
     Ok(match (unfinished, sound) {
-        (0, true) => Verdict::Passed(format!("{} jobs, {} of them known from an earlier run", jobs.len(), known.len())),
+        (0, true) => Verdict::Passed(format!("{} jobs, {remembered} of them known from an earlier run", jobs.len())),
         (0, false) => Verdict::Failed("what was remembered is not what evaluation gives, see above".to_owned()),
         (n, _) => Verdict::NotRun(format!("interrupted; {n} of {} jobs were not evaluated", jobs.len())),
     })

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     compare::hosts::{Side, Status},
-    flags::{Matrix, PackingFlags},
+    flags::{CacheFlags, Matrix, PackingFlags},
     fleet::Fleet,
     history::History,
     job::{Derivation, Failure, JobId, Target},
@@ -67,10 +67,10 @@ pub fn planned(
     options: &Options,
     cancel: &Cancel,
 ) -> Result<Planned> {
-    Nix::find(cancel)?;
+    let nix = Nix::find(cancel)?;
     let compared = base.map(|base| affected::against(fleet, Some(base), options, cancel)).transpose()?;
     let now: Side = match &compared {
-        None => affected::evaluate(fleet, options, cancel)?,
+        None => affected::evaluate(&nix, fleet, &CacheFlags::default(), options, cancel)?,
         Some(compared) => {
             let jobs = compared.hosts.iter().flat_map(|host| &host.jobs);
             let kept = jobs.filter(|job| !matches!(job.status, Status::Unchanged | Status::Removed));

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::{
+    DONE, FAILED, INTERRUPTED,
+    produce::{self, Options},
+};
 use crate::{
     cache::{self, Cache, Recalled},
     diagnostic::usage,
     flags::CacheFlags,
     fleet::Fleet,
-    job::{Derivation, Job, JobId},
+    job::{Derivation, Failure, Job, JobId},
     nix::Nix,
     process::Cancel,
     progress::{Event, Progress},
@@ -93,4 +97,49 @@ impl<'f> Reuse<'f> {
         word.into_iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
         wrong.is_empty()
     }
+}
+
+/// What evaluation, or the memory of an earlier one, gives for the jobs of a run that builds nothing.
+pub struct Derived {
+    pub derivations: BTreeMap<JobId, Derivation>,
+    pub failures: BTreeMap<JobId, Failure>,
+    /// How many of the derivations an earlier run had remembered.
+    pub remembered: usize,
+    /// False if `--verify-cache` found something remembered to be wrong.
+    pub sound: bool,
+}
+
+impl Derived {
+    pub fn exit_code(&self, cancel: &Cancel) -> u8 {
+        match (cancel.is_set(), self.failures.is_empty() && self.sound) {
+            (true, _) => INTERRUPTED,
+            (false, true) => DONE,
+            (false, false) => FAILED,
+        }
+    }
+}
+
+/// Evaluates what is not remembered and remembers it. After an interrupt some jobs have neither a
+/// derivation nor a failure.
+pub fn derive(
+    flags: &CacheFlags,
+    nix: &Nix,
+    fleet: &Fleet,
+    jobs: &[Job],
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Derived> {
+    let reuse = Reuse::open(flags, options.allow_ifd, fleet, nix, jobs, progress, cancel)?;
+    let known = reuse.known();
+    let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
+    let (mut derivations, failures) = match unknown.is_empty() {
+        true => Default::default(),
+        false => produce::evaluate_only(fleet, &unknown, options, progress, cancel)?,
+    };
+    let sound = reuse.save_derivations(&derivations, progress, cancel);
+    progress.finish();
+    let remembered = known.len();
+    derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));
+    Ok(Derived { derivations, failures, remembered, sound })
 }
