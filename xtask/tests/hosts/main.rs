@@ -210,7 +210,7 @@ fn linters_that_are_installed_are_asked() {
         fs::set_permissions(path.join(program), fs::Permissions::from_mode(0o755)).unwrap();
     };
     stand_in("nixfmt", "[ \"$*\" = '--check flake.nix hosts/good/default.nix' ]");
-    stand_in("statix", "[ \"$*\" = 'check .' ]");
+    stand_in("statix", "[ \"$*\" = 'check --format errfmt .' ]");
     stand_in("deadnix", "echo hosts/good/default.nix: unused; exit 1");
     let ran = fleet.xtask_with(&[("PATH", path.as_str())], &["check", "--no-eval"]).expect(1, &[]);
     assert!(ran.stdout.starts_with("deadnix:\nhosts/good/default.nix: unused\n"), "{}", ran.stdout);
