@@ -2,7 +2,8 @@
 //! derivation handed on the moment it exists. The stages themselves arrive as closures.
 
 use std::{
-    collections::VecDeque,
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -55,14 +56,43 @@ impl<T> Queue<T> {
     }
 }
 
-/// Runs `evaluate` over the groups and `realise` over what it hands on and what is ready already. Each evaluator takes the next
-/// `chunk` of groups as soon as it is free; each realiser takes what is waiting. The first error of a stage
-/// is returned after everything else has been given its chance.
+/// Groups of work that wait for an evaluator, each under the name of what it shares with others.
+struct Waiting<G>(Mutex<BTreeMap<String, VecDeque<G>>>);
+
+impl<G> Waiting<G> {
+    fn new(groups: Vec<(String, G)>) -> Self {
+        let mut kinds: BTreeMap<String, VecDeque<G>> = BTreeMap::new();
+        for (kind, group) in groups {
+            kinds.entry(kind).or_default().push_back(group);
+        }
+        Self(Mutex::new(kinds))
+    }
+
+    /// The next group of the kind that was taken last, because it shares work with it; when that kind has
+    /// run out, of the kind of which most is left.
+    fn next(&self, last: &mut Option<String>) -> Option<G> {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.retain(|_, groups| !groups.is_empty());
+        let same = last.take().filter(|last| kinds.contains_key(last));
+        let kind = same.or_else(|| {
+            let most = kinds.iter().rev().max_by_key(|(_, groups)| groups.len());
+            most.map(|(kind, _)| kind.clone())
+        })?;
+        let group = kinds.get_mut(&kind)?.pop_front();
+        *last = Some(kind);
+        group
+    }
+}
+
+/// Runs evaluators over the groups, each with the name of what it shares with others, and realisers over what
+/// they hand on and what is ready already. Each evaluator takes group after group from the function that it
+/// is given; each realiser takes what is waiting. The first error of a stage is returned after everything else
+/// has been given its chance.
 pub fn pipeline<G: Send, T: Send>(
     width: Width,
     ready: Vec<T>,
-    groups: Vec<G>,
-    evaluate: impl Fn(Vec<G>, &(dyn Fn(T) + Sync)) -> Result<()> + Sync,
+    groups: Vec<(String, G)>,
+    evaluate: impl Fn(&dyn Fn() -> Option<G>, &(dyn Fn(T) + Sync)) -> Result<()> + Sync,
     realise: impl Fn(Vec<T>) -> Result<()> + Sync,
 ) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
@@ -70,7 +100,7 @@ pub fn pipeline<G: Send, T: Send>(
         .thread_name(|n| format!("stage-{n}"))
         .build()
         .context("cannot start worker threads")?;
-    let waiting = Mutex::new(VecDeque::from(groups));
+    let waiting = Waiting::new(groups);
     let queue = Queue { state: Mutex::new((VecDeque::from(ready), width.evaluators)), changed: Condvar::new() };
     let failures: Mutex<Vec<anyhow::Error>> = Mutex::new(Vec::new());
     let keep = |result: Result<()>| {
@@ -81,9 +111,8 @@ pub fn pipeline<G: Send, T: Send>(
     pool.in_place_scope(|scope| {
         for _ in 0..width.evaluators {
             scope.spawn(|_| {
-                while let Some(groups) = next_chunk(&waiting, width.evaluators) {
-                    keep(evaluate(groups, &|item| queue.push(item)));
-                }
+                let last = RefCell::new(None);
+                keep(evaluate(&|| waiting.next(&mut last.borrow_mut()), &|item| queue.push(item)));
                 queue.one_producer_less();
             });
         }
@@ -99,16 +128,6 @@ pub fn pipeline<G: Send, T: Send>(
     if failures.is_empty() { Ok(()) } else { Err(failures.swap_remove(0)) }
 }
 
-/// Groups that share an evaluator save each other work (25 to 40 % with one nixpkgs for all), but a long
-/// chunk at the end keeps the others waiting: so chunks shrink as the work runs out.
-fn next_chunk<G>(waiting: &Mutex<VecDeque<G>>, evaluators: usize) -> Option<Vec<G>> {
-    /// A NixOS host adds about 0.4 GB to its evaluator, so that more at once would outgrow small machines.
-    const MOST: usize = 4;
-    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    let size = waiting.len().div_ceil(2 * evaluators).min(MOST);
-    (size > 0).then(|| waiting.drain(..size).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,9 +140,9 @@ mod tests {
         pipeline(
             width,
             vec![],
-            (0..100).collect(),
-            |groups, hand_on| {
-                groups.into_iter().for_each(hand_on);
+            (0..100).map(|n| (format!("{}", n % 3), n)).collect(),
+            |next, hand_on| {
+                std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
             |batch| {
@@ -144,7 +163,7 @@ mod tests {
         pipeline(
             width,
             vec![],
-            vec![()],
+            vec![(String::new(), ())],
             |_, hand_on| {
                 hand_on(1);
                 let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -169,9 +188,9 @@ mod tests {
         let result = pipeline(
             width,
             vec![],
-            (0..10).collect(),
-            |groups, hand_on| {
-                groups.into_iter().for_each(hand_on);
+            (0..10).map(|n| (String::new(), n)).collect(),
+            |next, hand_on| {
+                std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
             |batch: Vec<i32>| {
@@ -184,9 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn chunks_shrink_towards_the_end() {
-        let waiting = Mutex::new((0..20).collect::<VecDeque<_>>());
-        let sizes: Vec<usize> = std::iter::from_fn(|| next_chunk(&waiting, 2).map(|c| c.len())).collect();
-        assert_eq!(sizes, [4, 4, 3, 3, 2, 1, 1, 1, 1]);
+    fn an_evaluator_stays_with_what_its_groups_share() {
+        let groups = ["arm 1", "arm 2", "x86 1", "x86 2", "x86 3"];
+        let waiting = Waiting::new(groups.map(|g| (g.split(' ').next().unwrap().to_owned(), g)).to_vec());
+        let (mut one, mut two) = (None, None);
+        let mut taken = Vec::new();
+        while let Some(group) = waiting.next(&mut one) {
+            taken.push(group);
+            taken.extend(waiting.next(&mut two));
+        }
+        // The first takes of the larger kind, then the second finds both as large.
+        assert_eq!(taken, ["x86 1", "arm 1", "x86 2", "arm 2", "x86 3"]);
     }
 }

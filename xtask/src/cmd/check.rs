@@ -101,7 +101,7 @@ fn lock(fleet: &Fleet, nix: Option<&Nix>, options: &Options, cancel: &Cancel) ->
     if !fleet.overrides.is_empty() {
         return Ok(Verdict::NotRun("--override-input replaces what flake.lock says".to_owned()));
     }
-    let asked = Invocation::new(argv::flake_metadata(produce::sources(fleet, options).source)).timeout(PATIENCE);
+    let asked = Invocation::new(argv::flake_metadata(produce::source(fleet, options))).timeout(PATIENCE);
     let said = asked.capture(cancel)?;
     Ok(match said.end.is_success() {
         true => Verdict::Passed("current with flake.nix".to_owned()),

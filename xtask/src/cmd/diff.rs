@@ -82,8 +82,8 @@ pub fn against_base(
 ) -> Result<Vec<HostDifference>> {
     let nix = Nix::find(cancel)?;
     let base = base::check_out(fleet, revision, cancel)?;
-    let old = base.fleet.as_ref().map(|fleet| (fleet, evaluate(fleet, hosts, options, cancel)));
-    let new = evaluate(fleet, hosts, options, cancel)?;
+    let old = base.fleet.as_ref().map(|fleet| (fleet, evaluate(&nix, fleet, hosts, options, cancel)));
+    let new = evaluate(&nix, fleet, hosts, options, cancel)?;
     let old = old.map(|(fleet, derivations)| derivations.map(|d| (fleet, d))).transpose()?;
     let mut compared = Vec::new();
     for (host, now) in hosts.iter().zip(new) {
@@ -133,7 +133,7 @@ fn against_running(
         Running::Ssh(host) => format!("ssh://{host}"),
     };
     let mut row = HostDifference { host: host.name.clone(), against, differs: true, difference: None, failure: None };
-    match evaluate(fleet, hosts, options, cancel)?.pop().and_then(|(_, result)| result) {
+    match evaluate(&nix, fleet, hosts, options, cancel)?.pop().and_then(|(_, result)| result) {
         Some(Ok(new)) => {
             let old = Snapshot::of_running(machine, cancel)?;
             row.difference = Some(Difference::between(&old, &Snapshot::of_derivation(&nix, &new, cancel)?));
@@ -147,7 +147,7 @@ fn against_running(
 type Evaluated = Vec<(JobId, Option<Result<Derivation, Failure>>)>;
 
 /// The installed system of every host, or its live medium where it has no other artifact, in the hosts' order.
-fn evaluate(fleet: &Fleet, hosts: &[Host], options: &Options, cancel: &Cancel) -> Result<Evaluated> {
+fn evaluate(nix: &Nix, fleet: &Fleet, hosts: &[Host], options: &Options, cancel: &Cancel) -> Result<Evaluated> {
     let target = |host: &Host| match host.artifacts.contains(&Artifact::System) {
         true => Artifact::System,
         false => Artifact::Iso,
@@ -157,7 +157,7 @@ fn evaluate(fleet: &Fleet, hosts: &[Host], options: &Options, cancel: &Cancel) -
     let jobs: Vec<Job> =
         hosts.iter().filter(there).map(|host| Job { id: id(host), system: host.system.clone() }).collect();
     let progress = Progress::new(jobs.len());
-    let (mut derivations, mut failures) = produce::evaluate_only(fleet, &jobs, options, &progress, cancel)?;
+    let (mut derivations, mut failures) = produce::evaluate_only(nix, fleet, &jobs, options, &progress, cancel)?;
     progress.finish();
     let mut result = |id: &JobId| derivations.remove(id).map(Ok).or_else(|| failures.remove(id).map(Err));
     Ok(hosts.iter().map(id).map(|id| (id.clone(), result(&id))).collect())
@@ -165,8 +165,7 @@ fn evaluate(fleet: &Fleet, hosts: &[Host], options: &Options, cancel: &Cancel) -
 
 /// The open ports by the configuration; none where the fleet's hosts have no `networking.firewall`.
 fn ports(fleet: &Fleet, options: &Options, host: &HostName, cancel: &Cancel) -> Option<Vec<String>> {
-    let argv =
-        argv::eval_apply(produce::sources(fleet, options).source, "nixosConfigurations", &firewall_function(host));
+    let argv = argv::eval_apply(produce::source(fleet, options), "nixosConfigurations", &firewall_function(host));
     let answer = Invocation::new(argv).timeout(options.eval_timeout).capture(cancel).ok()?;
     let firewall: Option<Firewall> = serde_json::from_str(&answer.stdout).ok()?;
     firewall.map(|firewall| firewall.ports())

@@ -1,6 +1,7 @@
 //! Jobs in, their records out: evaluation and realisation side by side, for every verb that builds.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -98,12 +99,13 @@ pub fn produce(
         .collect();
     let unknown = jobs.iter().filter(|job| !known.contains_key(&job.id));
     let realise = |batch: Vec<(JobId, Derivation)>| board.realise(nix, &batch, &build, cancel);
-    run_stages(fleet, unknown, options, &board, realisers, ready, &realise, cancel)?;
+    run_stages(nix, fleet, unknown, options, &board, realisers, ready, &realise, cancel)?;
     Ok(board.finish())
 }
 
 /// Evaluates the jobs and builds nothing.
 pub fn evaluate_only(
+    nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
     options: &Options,
@@ -111,7 +113,7 @@ pub fn evaluate_only(
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
     let board = Board::new(jobs, progress);
-    run_stages(fleet, jobs.iter(), options, &board, 1, vec![], &|_| Ok(()), cancel)?;
+    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|_| Ok(()), cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
@@ -127,6 +129,7 @@ pub fn evaluate_only(
 
 #[expect(clippy::too_many_arguments, reason = "the one place where everything that the stages need comes together")]
 fn run_stages<'j>(
+    nix: &Nix,
     fleet: &Fleet,
     jobs: impl Iterator<Item = &'j Job>,
     options: &Options,
@@ -140,12 +143,11 @@ fn run_stages<'j>(
     let budget = eval::memory_budget();
     let evaluators = options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget, groups.len()));
     let width = Width { evaluators: evaluators.min(groups.len()), realisers };
-    let sources = sources(fleet, options);
+    let sources = Sources { version: nix.version, source: source(fleet, options), root: &fleet.root };
     let limits = |share: usize| Limits { memory: budget / share.max(1) as u64, time: options.eval_timeout };
-    let evaluate = |groups: Vec<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
-        let jobs: Vec<Job> = groups.into_iter().flatten().collect();
+    let evaluate = |next: &dyn Fn() -> Option<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
         let mut on_reply = |reply| board.take(reply).into_iter().for_each(hand_on);
-        eval::evaluate(sources, &jobs, limits(width.evaluators), cancel, &mut on_reply)
+        eval::evaluate(sources, limits(width.evaluators), cancel, next, &mut on_reply)
     };
     schedule::pipeline(width, ready, groups, evaluate, realise)?;
     board.try_alone(sources, limits(1), realise, cancel)
@@ -193,19 +195,18 @@ pub fn choose_builders(
     Ok(())
 }
 
-/// The sources of a fleet as evaluators see them.
-pub fn sources<'a>(fleet: &'a Fleet, options: &Options) -> Sources<'a> {
-    let source = Source { flake: &fleet.flake_ref, overrides: &fleet.overrides, allow_ifd: options.allow_ifd };
-    Sources { source, root: &fleet.root }
+/// A fleet as Nix is to read it.
+pub fn source<'a>(fleet: &'a Fleet, options: &Options) -> Source<'a> {
+    Source { flake: &fleet.flake_ref, overrides: &fleet.overrides, allow_ifd: options.allow_ifd }
 }
 
-fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<Vec<Job>> {
+/// A host's jobs are a group, because its medium holds its system; hosts of one system share one nixpkgs.
+fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<(String, Vec<Job>)> {
     let mut groups: BTreeMap<_, Vec<Job>> = BTreeMap::new();
     for job in jobs {
-        // Hosts of one system stay together: they share one nixpkgs in their evaluator.
-        groups.entry((job.system.clone(), job.id.host.clone())).or_default().push(job.clone());
+        groups.entry((job.system.to_string(), job.id.host.clone())).or_default().push(job.clone());
     }
-    groups.into_values().collect()
+    groups.into_iter().map(|((system, _), jobs)| (system, jobs)).collect()
 }
 
 impl<'a> Board<'a> {
@@ -313,7 +314,8 @@ impl<'a> Board<'a> {
                 }
                 reply => ready.extend(self.take(reply)),
             };
-            eval::evaluate(sources, &[job], limits, cancel, &mut on_reply)?;
+            let job = RefCell::new(Some(vec![job]));
+            eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
             if !ready.is_empty() {
                 realise(ready)?;
             }

@@ -135,7 +135,7 @@ pub fn derive(
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
-        false => produce::evaluate_only(fleet, &unknown, options, progress, cancel)?,
+        false => produce::evaluate_only(nix, fleet, &unknown, options, progress, cancel)?,
     };
     let sound = reuse.save_derivations(&derivations, progress, cancel);
     progress.finish();

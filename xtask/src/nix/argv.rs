@@ -72,6 +72,17 @@ impl Source<'_> {
     }
 }
 
+/// An evaluator that takes expressions on its standard input, one a line, and knows the flake's outputs by
+/// their names. It is as pure as `nix eval`, which has to be said. Flakes as its argument were an experimental
+/// feature of their own up to 2.21, and up to 2.91 in Lix.
+pub fn evaluator(version: Version, source: Source<'_>) -> Vec<String> {
+    let old = version < (Version { major: 2, minor: 22 }) || (90..92).contains(&version.minor);
+    let feature = old.then_some(["--extra-experimental-features", "repl-flake"]);
+    let head = ["repl", "--show-trace", "--option", "pure-eval", "true"];
+    let head = head.into_iter().chain(feature.into_iter().flatten()).map(str::to_owned);
+    nix(head.chain([source.flake.to_owned()]).chain(source.arguments()))
+}
+
 /// Evaluates an attribute and applies a function to it. Nix's evaluation cache does not serve `eval` of a
 /// value; switched off, parallel evaluators do not wait for its database.
 pub fn eval_apply(source: Source<'_>, attribute: &str, function: &str) -> Vec<String> {
@@ -208,6 +219,14 @@ mod tests {
         check(&store_info(V(18), None), "nix … store ping");
         check(&store_info(V(26), Some("ssh://b")), "nix … store info --store ssh://b");
         check(&invalid(&["/a", "/b"]), "nix-store --check-validity --print-invalid /a /b");
+        check(
+            &evaluator(V(26), plain),
+            "nix … repl --show-trace --option pure-eval true path:/f --no-update-lock-file --option allow-import-from-derivation false",
+        );
+        check(
+            &evaluator(V(18), replaced),
+            "nix … repl --show-trace --option pure-eval true --extra-experimental-features repl-flake path:/f --override-input nixpkgs path:/n --no-write-lock-file",
+        );
         check(
             &eval_apply(plain, "hydraJobs", "j: 1"),
             "nix … eval --json --show-trace --option eval-cache false path:/f#hydraJobs --no-update-lock-file --option allow-import-from-derivation false --apply 'j: 1'",

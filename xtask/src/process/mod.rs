@@ -2,6 +2,7 @@
 //! process group. The only file that starts processes.
 
 mod cancel;
+mod talk;
 mod words;
 
 use std::{
@@ -18,6 +19,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 pub use cancel::Cancel;
+pub use talk::{Heard, Talk};
 pub use words::{find_on_path, on_path, quote};
 
 /// A line of a child's output longer than this is cut into pieces, so that a builder that writes without

@@ -191,7 +191,8 @@ impl Session<'_> {
             allow_ifd: self.flags.allow_import_from_derivation,
             build: self.build.clone(),
         };
-        let (derivations, mut failures) = produce::evaluate_only(self.fleet, jobs, &options, progress, cancel)?;
+        let (derivations, mut failures) =
+            produce::evaluate_only(self.nix, self.fleet, jobs, &options, progress, cancel)?;
         let evaluate = began.elapsed().as_secs_f64();
         let mut order: Vec<&Job> = jobs.iter().collect();
         // What installs takes longest; started last it would keep everybody waiting.

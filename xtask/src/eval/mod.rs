@@ -1,0 +1,178 @@
+//! Jobs in, derivations out, each reported the moment it exists: an evaluator takes host after host for as
+//! long as its memory allows, and a host that fails costs only itself.
+
+mod evaluator;
+mod failure;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use camino::Utf8Path;
+
+use self::{
+    evaluator::{Answer, Evaluator},
+    failure::Explainer,
+};
+use crate::{
+    job::{Derivation, Failure, Job, JobId},
+    nix::{Version, argv::Source},
+    process::{Cancel, End},
+};
+
+pub use failure::outgrown;
+
+/// What one evaluator may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Resident bytes of the evaluator process.
+    pub memory: u64,
+    /// Wall-clock time of a single job.
+    pub time: Duration,
+}
+
+impl Limits {
+    /// Resident bytes above which an evaluator is given no further host but replaced. It saves the next host
+    /// a third of its time that it shares its predecessor's nixpkgs, and costs 0.5 GB each that the
+    /// predecessors stay in memory: two or three hosts are where little more is to be gained.
+    fn full(self) -> u64 {
+        const ROOMY: u64 = 1700 << 20;
+        (self.memory / 2).min(ROOMY)
+    }
+}
+
+/// What an evaluator says while it works.
+#[derive(Debug)]
+pub enum Reply {
+    Began(JobId),
+    Done(JobId, Derivation, Duration),
+    Failed(JobId, Failure, Duration),
+    /// The job outgrew an evaluator's share of memory although it was alone in it.
+    Outgrew(Job, u64),
+    /// A warning or a trace of the fleet's own.
+    Note(String),
+}
+
+/// The fleet's sources, to evaluate them and to find the place of an error in them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    pub version: Version,
+    pub source: Source<'a>,
+    /// The folder that relative names in messages start from: the git work tree or the flake's folder.
+    pub root: &'a Utf8Path,
+}
+
+/// Memory for evaluators: four fifths of what the machine has free now, in bytes.
+pub fn memory_budget() -> u64 {
+    const FALLBACK: u64 = 2 << 30;
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(FALLBACK, |kib| kib * 1024 / 5 * 4)
+}
+
+/// How many evaluators run at once: no more than cores, than groups of work, and than fit into memory when
+/// each needs what one NixOS host with its ISO takes (1.3 GB, measured).
+pub fn workers(cores: usize, budget: u64, groups: usize) -> usize {
+    const HOST: u64 = 1_300_000_000;
+    let fitting = usize::try_from(budget / HOST).unwrap_or(usize::MAX);
+    cores.min(fitting).min(groups).max(1)
+}
+
+/// Evaluates group after group of jobs as `next` gives them; the jobs of a group share an evaluator. Whatever
+/// fails is reported for its own job. An error means that Nix could not be started at all.
+pub fn evaluate(
+    sources: Sources<'_>,
+    limits: Limits,
+    cancel: &Cancel,
+    next: &dyn Fn() -> Option<Vec<Job>>,
+    on_reply: &mut dyn FnMut(Reply),
+) -> Result<()> {
+    let explainer = Explainer { sources, cancel, prefixes: None };
+    let mut desk = Desk { sources, limits, cancel, evaluator: None, explainer, unreadable: None };
+    while let Some(group) = next() {
+        desk.evaluator = desk.evaluator.filter(|evaluator| evaluator.resident() < limits.full());
+        for job in group {
+            if cancel.is_set() {
+                return Ok(());
+            }
+            desk.settle(job, on_reply)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where one evaluator at a time is asked for one job after another.
+struct Desk<'a> {
+    sources: Sources<'a>,
+    limits: Limits,
+    cancel: &'a Cancel,
+    evaluator: Option<Evaluator>,
+    explainer: Explainer<'a>,
+    /// Why no job can be evaluated: how the evaluator ended that could not load the flake, and its last words.
+    unreadable: Option<(End, String)>,
+}
+
+impl Desk<'_> {
+    fn settle(&mut self, job: Job, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
+        let began = Instant::now();
+        if let Some((end, said)) = &self.unreadable {
+            let failure = self.explainer.ended(&job.id, *end, said);
+            on_reply(Reply::Failed(job.id, failure, began.elapsed()));
+            return Ok(());
+        }
+        on_reply(Reply::Began(job.id.clone()));
+        loop {
+            let evaluator = match &mut self.evaluator {
+                Some(evaluator) => evaluator,
+                None => self.evaluator.insert(Evaluator::start(self.sources, self.limits, self.cancel)?),
+            };
+            let answer = evaluator.ask(&job.id, on_reply);
+            let alone = evaluator.asked == 1;
+            let failure = match answer {
+                Answer::Done(derivation) => {
+                    on_reply(Reply::Done(job.id, derivation, began.elapsed()));
+                    return Ok(());
+                }
+                Answer::Threw(said) => self.explainer.threw(&job.id, &said),
+                Answer::Missing => self.explainer.missing(&job.id),
+                Answer::Ended(end, said) => {
+                    self.evaluator = None;
+                    match end {
+                        End::Cancelled => return Ok(()),
+                        // What was evaluated before took the memory: the job deserves an evaluator of its own.
+                        End::OutOfMemory(_) if !alone => continue,
+                        End::OutOfMemory(bytes) => {
+                            on_reply(Reply::Outgrew(job, bytes));
+                            return Ok(());
+                        }
+                        _ => {}
+                    }
+                    let failure = self.explainer.ended(&job.id, end, &said);
+                    // Errors in a job do not end the process: the flake itself could not be loaded.
+                    self.unreadable = (alone && matches!(end, End::Exited(_))).then_some((end, said));
+                    failure
+                }
+            };
+            on_reply(Reply::Failed(job.id, failure, began.elapsed()));
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_fit_cores_memory_and_work() {
+        let gb = 1_000_000_000;
+        let rows =
+            [((2, 20 * gb, 9), 2), ((16, 3 * gb, 9), 2), ((16, 100 * gb, 3), 3), ((4, 0, 9), 1), ((4, 20 * gb, 0), 1)];
+        for ((cores, budget, groups), expected) in rows {
+            assert_eq!(workers(cores, budget, groups), expected);
+        }
+    }
+}
