@@ -1,5 +1,6 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
+mod bench;
 mod cache;
 mod ci;
 mod compare;
@@ -8,7 +9,8 @@ mod hosts;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-pub use cache::{Bench, CacheFlags, Why};
+pub use bench::Bench;
+pub use cache::{CacheFlags, Why};
 pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 pub use hosts::{Check, List, NewHost};

@@ -1,6 +1,5 @@
 //! Flags of what is remembered between runs.
 
-use camino::Utf8PathBuf;
 use clap::Args;
 
 use super::FleetFlags;
@@ -35,29 +34,4 @@ pub struct Why {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Measure this program against plain Nix and, where installed, other tools.
-///
-/// Everybody does the same things in turn, round after round, on fleets made for it in a temporary folder.
-/// Prints a Markdown table of medians and their ratios.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cargo run --release -p xtask -- bench                    synthetic fleets of 16 hosts
-  cargo run --release -p xtask -- bench --hosts 1 --hosts 100 --hosts 1000
-  cargo run --release -p xtask -- bench --real . --svg bench.svg   evaluation of this fleet, in a copy")]
-pub struct Bench {
-    /// Hosts of a synthetic fleet; may be given several times
-    #[arg(long, value_name = "N", default_values_t = [16])]
-    pub hosts: Vec<u16>,
-    /// Measure the evaluation of this fleet instead, in a copy of its tracked files
-    #[arg(long, value_name = "DIR")]
-    pub real: Option<Utf8PathBuf>,
-    /// How often each thing is done by each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
-    pub rounds: u8,
-    /// Write a plot of the medians to this file
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<Utf8PathBuf>,
 }

@@ -1,16 +1,25 @@
-//! Synthetic fleets: a number of hosts in, a Git repository with a trivial derivation for each out.
+//! A number of hosts or somebody's fleet in, a Git repository that measurements may edit out.
 
-use std::{fs, time::Duration};
+use std::{cell::Cell, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::process::{Cancel, Invocation};
+use crate::{
+    diagnostic::usage,
+    job::Artifact,
+    matrix::{self, Matrix},
+    process::{Cancel, Invocation},
+};
 
-/// A repository that measurements may edit.
+/// A repository that measurements may edit. Every edit is one that has never been before.
 pub struct Scratch {
     pub root: Utf8PathBuf,
+    edits: Cell<usize>,
 }
+
+/// How the lines begin that edits add to Nix files.
+const COMMENT: &str = "# measured: ";
 
 impl Scratch {
     /// A fleet of `hosts` hosts in `root`, each with one derivation that a shell builds at once.
@@ -24,10 +33,10 @@ impl Scratch {
         for number in 0..hosts {
             let name = format!("h{number:04}");
             matrix += &format!("\n[host.{name}]\ndescription = \"host {number}\"\n");
-            write(&root, &format!("hosts/{name}/default.nix"), &host(number, 0))?;
+            write(&root, &format!("hosts/{name}/default.nix"), &host(number, "0"))?;
         }
         write(&root, "hosts/hosts.toml", &matrix)?;
-        let scratch = Self { root };
+        let scratch = Self { root, edits: Cell::new(0) };
         scratch.commit(cancel)?;
         Ok(scratch)
     }
@@ -40,32 +49,60 @@ impl Scratch {
             fs::create_dir_all(to.parent().context("a file has a folder")?)?;
             fs::copy(from.join(path), &to).with_context(|| format!("cannot copy {path}"))?;
         }
-        let scratch = Self { root };
-        scratch.commit(cancel)?;
-        Ok(scratch)
+        Ok(Self { root, edits: Cell::new(0) })
+    }
+
+    /// Makes it a fleet of `hosts` hosts: those that have a live medium and a system, in turn, as often as it
+    /// takes. The others leave.
+    pub fn multiply(&self, hosts: usize) -> Result<()> {
+        let file = self.root.join(matrix::FILE);
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        let rows = Matrix::read(&self.root, &file)?.hosts;
+        let whole = |host: &&matrix::Host| [Artifact::Iso, Artifact::System].iter().all(|a| host.artifacts.contains(a));
+        let models: Vec<&str> = rows.iter().filter(whole).map(|host| host.name.as_str()).collect();
+        if models.is_empty() {
+            return Err(usage("--real-hosts copies hosts that have a live medium and a system, and there is none"));
+        }
+        let copies = copies(&models, hosts);
+        write(&self.root, matrix::FILE, &rewritten(&text, &copies))?;
+        let folder = |name: &str| self.root.join("hosts").join(name);
+        for (copy, model) in &copies {
+            copy_folder(&folder(model), &folder(copy))?;
+        }
+        for row in rows.iter().filter(|row| !copies.iter().any(|(copy, _)| copy == row.name.as_str())) {
+            let folder = folder(row.name.as_str());
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder}"))?;
+        }
+        Ok(())
     }
 
     /// Another README: what concerns no host.
-    pub fn edit_readme(&self, round: usize) -> Result<()> {
-        write(&self.root, "README.md", &format!("{round}\n"))
+    pub fn edit_readme(&self) -> Result<()> {
+        write(&self.root, "README.md", &format!("{}\n", self.next()))
     }
 
     /// One host of a synthetic fleet changes.
-    pub fn edit_host(&self, round: usize) -> Result<()> {
-        write(&self.root, "hosts/h0000/default.nix", &host(0, round))
+    pub fn edit_host(&self) -> Result<()> {
+        write(&self.root, "hosts/h0000/default.nix", &host(0, &self.next()))
     }
 
-    /// Adds a comment at the end of a host's file: enough for every tool to evaluate it again.
-    pub fn comment_host(&self, name: &str, round: usize) -> Result<()> {
-        let path = format!("hosts/{name}/default.nix");
-        let text = fs::read_to_string(self.root.join(&path)).with_context(|| format!("cannot read {path}"))?;
-        let kept = text.lines().filter(|line| !line.starts_with("# round ")).map(|line| format!("{line}\n"));
-        write(&self.root, &path, &format!("{}# round {round}\n", kept.collect::<String>()))
+    /// Adds a comment at the end of a Nix file: enough for every tool to evaluate again what depends on it.
+    pub fn comment(&self, path: &str) -> Result<()> {
+        let text = fs::read_to_string(self.root.join(path)).with_context(|| format!("cannot read {path}"))?;
+        let kept = text.lines().filter(|line| !line.starts_with(COMMENT)).map(|line| format!("{line}\n"));
+        write(&self.root, path, &format!("{}{COMMENT}{}\n", kept.collect::<String>(), self.next()))
     }
 
-    /// Every derivation of a synthetic fleet becomes a new one.
-    pub fn edit_all(&self, round: &str) -> Result<()> {
-        write(&self.root, "modules/common.nix", &format!("{{ greeting = \"{round}\"; }}\n"))
+    /// Every derivation of a synthetic fleet becomes a new one, and the tree is clean.
+    pub fn edit_all(&self, cancel: &Cancel) -> Result<()> {
+        write(&self.root, "modules/common.nix", &format!("{{ greeting = \"{}\"; }}\n", self.next()))?;
+        self.commit(cancel)
+    }
+
+    /// A text that no earlier edit has had, of this run or of another that left its outputs in the store.
+    fn next(&self) -> String {
+        self.edits.set(self.edits.get() + 1);
+        format!("edit {} of {}", self.edits.get(), std::process::id())
     }
 
     pub fn commit(&self, cancel: &Cancel) -> Result<()> {
@@ -75,10 +112,50 @@ impl Scratch {
     }
 }
 
-fn host(number: usize, round: usize) -> String {
-    format!(
-        "let common = import ../../modules/common.nix; in {{ text = \"${{common.greeting}} {number} {round}\"; }}\n"
-    )
+/// The names of `hosts` hosts and the model of each: `a`, `b`, `a-2`, `b-2`, …
+fn copies(models: &[&str], hosts: usize) -> Vec<(String, String)> {
+    let name = |at: usize, model: &str| match at / models.len() {
+        0 => model.to_owned(),
+        turn => format!("{model}-{}", turn + 1),
+    };
+    (0..hosts)
+        .map(|at| (at, models[at % models.len()]))
+        .map(|(at, model)| (name(at, model), model.to_owned()))
+        .collect()
+}
+
+/// The matrix with a row for each copy and no other.
+fn rewritten(text: &str, copies: &[(String, String)]) -> String {
+    let starts: Vec<usize> =
+        text.match_indices("[host.").map(|(at, _)| at).filter(|&at| at == 0 || text[..at].ends_with('\n')).collect();
+    let mut result = text[..starts.first().copied().unwrap_or(text.len())].to_owned();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let rows: Vec<&str> = starts.iter().zip(ends).map(|(&start, end)| text[start..end].trim_end()).collect();
+    for (copy, model) in copies {
+        let row = rows.iter().find_map(|row| row.strip_prefix(&format!("[host.{model}]")));
+        result += &format!("[host.{copy}]{}\n\n", row.unwrap_or_default());
+    }
+    result
+}
+
+fn copy_folder(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(to).with_context(|| format!("cannot create {to}"))?;
+    for entry in from.read_dir_utf8().with_context(|| format!("cannot list {from}"))? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(entry.path(), &to)?,
+            false => fs::copy(entry.path(), &to).map(drop).with_context(|| format!("cannot copy {}", entry.path()))?,
+        }
+    }
+    Ok(())
+}
+
+fn host(number: usize, edit: &str) -> String {
+    format!("let common = import ../../modules/common.nix; in {{ text = \"${{common.greeting}} {number} {edit}\"; }}\n")
 }
 
 fn write(root: &Utf8Path, path: &str, text: &str) -> Result<()> {
@@ -101,6 +178,55 @@ const FLEET: &str = r#"let
         args = [ "-c" "echo $text > $out" ];
       };
     };
+  jobs = builtins.mapAttrs job matrix.host;
 in
-{ hydraJobs = builtins.mapAttrs job matrix.host; }
+{
+  hydraJobs = jobs;
+  packages.${matrix.defaults.system} = builtins.mapAttrs (_: host: host.system) jobs;
+}
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MATRIX: &str = "\
+[defaults]
+system = \"x86_64-linux\"
+artifacts = [\"iso\", \"system\"]
+live = \"minimal\"
+tests = []
+
+[host.big]
+description = \"not the text [host.small] in a row\"
+tags = [\"x\"]
+
+[host.medium]
+description = \"leaves\"
+artifacts = [\"iso\"]
+
+[host.small]
+description = \"stays\"
+";
+
+    #[test]
+    fn hosts_are_copied_in_turn_and_the_others_leave() {
+        let folder = std::env::temp_dir().join(format!("drydock-bench-test-{}", std::process::id()));
+        let root = Utf8PathBuf::from_path_buf(folder).unwrap();
+        write(&root, matrix::FILE, MATRIX).unwrap();
+        for host in ["big", "medium", "small"] {
+            write(&root, &format!("hosts/{host}/default.nix"), "{ }\n").unwrap();
+        }
+        write(&root, "hosts/big/part/more.nix", "{ }\n").unwrap();
+        Scratch { root: root.clone(), edits: Cell::new(0) }.multiply(5).unwrap();
+        // Reading holds the rows against the folders.
+        let read = Matrix::read(&root, matrix::FILE.into()).map(|matrix| matrix.hosts);
+        let more = root.join("hosts/big-3/part/more.nix").is_file();
+        fs::remove_dir_all(&root).unwrap();
+        let rows: Vec<(String, usize)> =
+            read.unwrap().iter().map(|host| (host.name.to_string(), host.tags.len())).collect();
+        let expected = [("big", 1), ("big-2", 1), ("big-3", 1), ("small", 0), ("small-2", 0)];
+        assert_eq!(rows, expected.map(|(name, tags)| (name.to_owned(), tags)));
+        assert!(more);
+    }
+}

@@ -1,10 +1,21 @@
-//! Measured seconds in, a Markdown table and an SVG plot out.
+//! Measured seconds and bytes in, Markdown tables and an SVG plot out.
 
-/// What one way to do something took, round by round, in seconds.
+use super::memory::Peak;
+
+/// One run: how long it took and what it used at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub seconds: f64,
+    pub peak: Option<Peak>,
+}
+
+/// What one way to do something took, round by round.
 #[derive(Clone, Debug)]
 pub struct Series {
     pub name: String,
-    pub seconds: Vec<f64>,
+    pub samples: Vec<Sample>,
+    /// True if it did not do what it was asked to.
+    pub failed: bool,
 }
 
 /// The same thing done by several; the first is what the others are compared with.
@@ -15,58 +26,137 @@ pub struct Comparison {
 }
 
 impl Series {
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), samples: Vec::new(), failed: false }
+    }
+
     /// The middle of the sorted values, the lower one of two.
     pub fn median(&self) -> f64 {
-        let mut sorted = self.seconds.clone();
+        let mut sorted: Vec<f64> = self.samples.iter().map(|sample| sample.seconds).collect();
         sorted.sort_by(f64::total_cmp);
         sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
     }
+
+    /// The worst of all rounds.
+    pub fn peak(&self) -> Option<Peak> {
+        self.samples.iter().filter_map(|sample| sample.peak).reduce(Peak::most)
+    }
+
+    /// The latest run, for a line of progress.
+    pub fn last(&self) -> String {
+        match self.samples.last() {
+            Some(sample) if !self.failed => seconds(sample.seconds),
+            _ => "failed".to_owned(),
+        }
+    }
+
+    fn memory(&self) -> String {
+        match self.peak() {
+            None => "–".to_owned(),
+            Some(peak) if self.is_ours() => format!("{} ({})", bytes(peak.all), bytes(peak.own)),
+            Some(peak) => bytes(peak.all),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.name.starts_with("xtask")
+    }
 }
 
-/// One row a measurement: median, least and most, and how many times the first one's median it is.
+impl Comparison {
+    /// The name of the way with the least median among those that have such a name.
+    pub fn quickest(&self, named: impl Fn(&str) -> bool) -> Option<String> {
+        let measured = self.series.iter().filter(|series| named(&series.name) && !series.failed);
+        measured.min_by(|a, b| a.median().total_cmp(&b.median())).map(|series| series.name.clone())
+    }
+}
+
+/// One row a measurement: median, least and most, how many times the first one's median it is, and memory.
 pub fn markdown(comparisons: &[Comparison]) -> String {
-    let mut text =
-        String::from("| what | with | median | from | to | ratio |\n| --- | --- | --: | --: | --: | --: |\n");
+    let mut text = String::from(
+        "| what | with | median | from | to | ratio | memory (xtask itself) |\n\
+         | --- | --- | --: | --: | --: | --: | --: |\n",
+    );
     for comparison in comparisons {
         let base = comparison.series.first().map_or(f64::NAN, Series::median);
         for (index, series) in comparison.series.iter().enumerate() {
             let title = if index == 0 { comparison.title.as_str() } else { "" };
-            let least = series.seconds.iter().copied().fold(f64::INFINITY, f64::min);
-            let most = series.seconds.iter().copied().fold(0.0, f64::max);
+            if series.failed {
+                text += &format!("| {title} | {} | failed | | | | |\n", series.name);
+                continue;
+            }
+            let all = series.samples.iter().map(|sample| sample.seconds);
             let median = series.median();
             text += &format!(
-                "| {title} | {} | {} | {} | {} | {:.2} |\n",
+                "| {title} | {} | {} | {} | {} | {:.2} | {} |\n",
                 series.name,
-                shown(median),
-                shown(least),
-                shown(most),
-                median / base
+                seconds(median),
+                seconds(all.clone().fold(f64::INFINITY, f64::min)),
+                seconds(all.fold(0.0, f64::max)),
+                median / base,
+                series.memory()
             );
         }
     }
     text
 }
 
-fn shown(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
+/// Fleets of growing size: a column each, a row for each thing and way, once for time and once for memory.
+pub fn growth(sizes: &[(usize, Vec<Comparison>)]) -> String {
+    let heads: String = sizes.iter().map(|(hosts, _)| format!(" {hosts} |")).collect();
+    let rule = " --: |".repeat(sizes.len());
+    let mut text = format!("| what | with | of |{heads}\n| --- | --- | --- |{rule}\n");
+    let Some((_, first)) = sizes.first() else { return text };
+    for (at, comparison) in first.iter().enumerate() {
+        for (index, series) in comparison.series.iter().enumerate() {
+            let each = sizes.iter().map(|(_, comparisons)| &comparisons[at].series[index]);
+            let time: String = each
+                .clone()
+                .map(|series| match series.failed {
+                    true => " failed |".to_owned(),
+                    false => format!(" {} |", seconds(series.median())),
+                })
+                .collect();
+            let memory: String = each.map(|series| format!(" {} |", series.memory())).collect();
+            let title = if index == 0 { comparison.title.as_str() } else { "" };
+            text += &format!("| {title} | {} | time |{time}\n|  |  | memory |{memory}\n", series.name);
+        }
+    }
+    text
+}
+
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
+        s if s < 10.0 => format!("{s:.2} s"),
+        s => format!("{s:.1} s"),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes as f64 / 1e6 {
+        mb if mb < 1000.0 => format!("{mb:.0} MB"),
+        mb => format!("{:.1} GB", mb / 1000.0),
+    }
 }
 
 /// Bars of the medians on a logarithmic scale from 10 ms on.
-pub fn svg(comparisons: &[Comparison]) -> String {
+pub fn bars(comparisons: &[Comparison]) -> String {
     const LEFT: f64 = 330.0;
     const WIDTH: f64 = 360.0;
     const LINE: f64 = 18.0;
-    let most = comparisons.iter().flat_map(|c| &c.series).map(Series::median).fold(0.1, f64::max);
+    let measured = |series: &&Series| !series.samples.is_empty();
+    let most = comparisons.iter().flat_map(|c| &c.series).filter(measured).map(Series::median).fold(0.1, f64::max);
     let decades = (most / 0.01).log10().ceil().max(1.0);
     let x = |seconds: f64| LEFT + WIDTH * ((seconds / 0.01).log10() / decades).clamp(0.0, 1.0);
     let mut body = String::new();
     let mut y = 20.0;
     for comparison in comparisons {
         body += &format!("<text x=\"8\" y=\"{y}\" font-weight=\"bold\">{}</text>\n", escaped(&comparison.title));
-        for (index, series) in comparison.series.iter().enumerate() {
+        for series in comparison.series.iter().filter(measured) {
             y += LINE;
             let median = series.median();
-            let (end, colour) = (x(median), if index == 0 { "#2a6f97" } else { "#b8b8b8" });
+            let (end, colour) = (x(median), if series.is_ours() { "#2a6f97" } else { "#b8b8b8" });
             let width = (end - LEFT).max(1.0);
             body += &format!(
                 "<text x=\"20\" y=\"{y}\">{}</text><rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"12\" \
@@ -74,51 +164,81 @@ pub fn svg(comparisons: &[Comparison]) -> String {
                 escaped(&series.name),
                 y - 10.0,
                 end + 6.0,
-                shown(median)
+                seconds(median)
             );
         }
         y += LINE * 1.6;
     }
-    let width = LEFT + WIDTH + 80.0;
+    drawing(LEFT + WIDTH + 80.0, y, &body)
+}
+
+/// A whole SVG file on white, so that it can be read on a dark page too.
+pub fn drawing(width: f64, height: f64, body: &str) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{y}\" font-family=\"sans-serif\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height:.0}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
     )
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
+    pub fn series(name: &str, seconds: &[f64], megabytes: Option<(u64, u64)>) -> Series {
+        let peak = megabytes.map(|(all, own)| Peak { all: all * 1_000_000, own: own * 1_000_000 });
+        let samples = seconds.iter().map(|&seconds| Sample { seconds, peak }).collect();
+        Series { name: name.into(), samples, failed: false }
+    }
+
     fn example() -> Vec<Comparison> {
-        let series = |name: &str, seconds: &[f64]| Series { name: name.into(), seconds: seconds.to_vec() };
-        let series = vec![series("xtask", &[0.05, 0.04, 0.09]), series("a <b>", &[2.0, 1.0, 4.0])];
+        let mut failed = Series::new("another");
+        failed.failed = true;
+        let series = vec![
+            series("xtask", &[0.05, 0.04, 0.09], Some((1250, 21))),
+            series("a <b>", &[2.0, 1.0, 40.0], Some((90, 90))),
+            failed,
+        ];
         vec![Comparison { title: "nothing changed".into(), series }]
     }
 
     #[test]
-    fn medians_and_ratios() {
+    fn medians_ratios_and_peaks() {
         let expected = "\
-| what | with | median | from | to | ratio |
-| --- | --- | --: | --: | --: | --: |
-| nothing changed | xtask | 50 ms | 40 ms | 90 ms | 1.00 |
-|  | a <b> | 2.0 s | 1.0 s | 4.0 s | 40.00 |
+| what | with | median | from | to | ratio | memory (xtask itself) |
+| --- | --- | --: | --: | --: | --: | --: |
+| nothing changed | xtask | 50 ms | 40 ms | 90 ms | 1.00 | 1.2 GB (21 MB) |
+|  | a <b> | 2.00 s | 1.00 s | 40.0 s | 40.00 | 90 MB |
+|  | another | failed | | | | |
 ";
         assert_eq!(markdown(&example()), expected);
     }
 
     #[test]
-    fn a_plot_escapes_its_words_and_grows_with_the_seconds() {
-        let plot = svg(&example());
-        assert!(plot.contains("a &lt;b&gt;") && !plot.contains("<b>"));
+    fn growth_has_a_column_for_each_size() {
+        let at = |seconds: f64, peak| {
+            vec![Comparison { title: "README edited".into(), series: vec![series("xtask", &[seconds], peak)] }]
+        };
+        let expected = "\
+| what | with | of | 1 | 100 |
+| --- | --- | --- | --: | --: |
+| README edited | xtask | time | 20 ms | 3.00 s |
+|  |  | memory | – | 80 MB (40 MB) |
+";
+        assert_eq!(growth(&[(1, at(0.02, None)), (100, at(3.0, Some((80, 40))))]), expected);
+    }
+
+    #[test]
+    fn a_plot_escapes_its_words_grows_with_the_seconds_and_leaves_out_what_failed() {
+        let plot = bars(&example());
+        assert!(plot.contains("a &lt;b&gt;") && !plot.contains("<b>") && !plot.contains("another"));
         let widths: Vec<f64> = plot
             .match_indices("width=\"")
             .filter_map(|(at, found)| plot[at + found.len()..].split('"').next()?.parse().ok())
             .collect();
-        assert!(widths.windows(2).skip(1).all(|pair| pair[0] < pair[1]), "{widths:?}");
+        assert!(widths.len() == 3 && widths[1] < widths[2], "{widths:?}");
     }
 }

@@ -1,0 +1,143 @@
+//! Several ways to do one thing in, what each took out: in turn, round after round.
+#![expect(clippy::print_stderr, reason = "a long measurement says where it is")]
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::{
+    memory::Watch,
+    report::{Comparison, Sample, Series},
+};
+use crate::process::{Cancel, Captured, Invocation};
+
+/// The longest that one measurement may take.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+/// One way to do something.
+pub struct Way<'a> {
+    pub name: String,
+    /// What is done before each round and is not measured.
+    before: Box<dyn Fn() -> Result<()> + 'a>,
+    command: Invocation,
+    /// A text that standard output must contain, and how often: a program that fails quietly is not quick.
+    expected: Option<(&'static str, usize)>,
+}
+
+impl<'a> Way<'a> {
+    pub fn new(name: impl Into<String>, command: Invocation) -> Self {
+        let command = command.timeout(PATIENCE);
+        Self { name: name.into(), before: Box::new(|| Ok(())), command, expected: None }
+    }
+
+    pub fn after(mut self, before: impl Fn() -> Result<()> + 'a) -> Self {
+        self.before = Box::new(before);
+        self
+    }
+
+    pub fn expecting(mut self, text: &'static str, times: usize) -> Self {
+        self.expected = Some((text, times));
+        self
+    }
+
+    /// Does it once without measuring, for what must have been seen before.
+    pub fn warm(&self, cancel: &Cancel) -> Result<()> {
+        self.command.read(cancel).map(drop)
+    }
+
+    fn sample(&self, cancel: &Cancel) -> Result<Result<Sample, String>> {
+        (self.before)()?;
+        let watch = Watch::start();
+        let captured = self.command.capture(cancel);
+        let peak = watch.end();
+        let captured = captured?;
+        Ok(self.verdict(&captured).map(|()| Sample { seconds: captured.elapsed.as_secs_f64(), peak }))
+    }
+
+    fn verdict(&self, captured: &Captured) -> Result<(), String> {
+        let said = captured.stderr.trim_end();
+        if !captured.end.is_success() {
+            return Err(format!("`{}` failed ({}):\n{said}", self.command.display(), captured.end));
+        }
+        let Some((text, times)) = self.expected else { return Ok(()) };
+        let found = captured.stdout.matches(text).count();
+        match found >= times {
+            true => Ok(()),
+            false => Err(format!(
+                "`{}` ended well, but said `{text}` {found} times instead of {times}:\n{}\n{said}",
+                self.command.display(),
+                captured.stdout.trim_end()
+            )),
+        }
+    }
+}
+
+/// Runs the ways in turn, round after round, so that what else the machine does hits all alike. The first way
+/// is our own: its failure ends the measurement. Another's is shown, and its row says so.
+pub fn compare(title: &str, rounds: u8, ways: &[Way<'_>], cancel: &Cancel) -> Result<Comparison> {
+    let mut series: Vec<Series> = ways.iter().map(|way| Series::new(&way.name)).collect();
+    for round in 1..=usize::from(rounds) {
+        for (index, (way, series)) in ways.iter().zip(&mut series).enumerate() {
+            if series.failed {
+                continue;
+            }
+            let sample = way.sample(cancel)?;
+            if cancel.is_set() {
+                bail!("interrupted");
+            }
+            match sample {
+                Ok(sample) => series.samples.push(sample),
+                Err(why) if index == 0 => bail!("{title}: {why}"),
+                Err(why) => {
+                    eprintln!("{title}: {why}");
+                    series.failed = true;
+                }
+            }
+        }
+        let shown: Vec<String> = series.iter().map(|series| format!("{} {}", series.name, series.last())).collect();
+        eprintln!("{title}: round {round} of {rounds}: {}", shown.join(", "));
+    }
+    Ok(Comparison { title: title.to_owned(), series })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn way(name: &str, script: &str) -> Way<'static> {
+        Way::new(name, Invocation::new(["sh", "-c", script]))
+    }
+
+    #[test]
+    fn everybody_has_a_turn_in_each_round() {
+        let prepared = Cell::new(0);
+        let ways = [
+            way("first", "exit 0"),
+            way("second", "exit 0").after(|| {
+                prepared.set(prepared.get() + 1);
+                Ok(())
+            }),
+        ];
+        let comparison = compare("nothing", 3, &ways, &Cancel::default()).unwrap();
+        assert_eq!(prepared.get(), 3);
+        assert!(comparison.series.iter().all(|series| series.samples.len() == 3 && !series.failed));
+    }
+
+    #[test]
+    fn another_one_that_fails_or_says_too_little_is_no_measurement() {
+        let ways =
+            [way("ours", "exit 0"), way("failing", "exit 3"), way("quiet", "echo one .drv").expecting(".drv", 2)];
+        let comparison = compare("something", 2, &ways, &Cancel::default()).unwrap();
+        let failed: Vec<bool> = comparison.series.iter().map(|series| series.failed).collect();
+        assert_eq!(failed, [false, true, true]);
+        assert!(comparison.series[1].samples.is_empty() && comparison.series[2].samples.is_empty());
+    }
+
+    #[test]
+    fn our_own_failure_ends_it() {
+        let error = compare("something", 2, &[way("ours", "echo no >&2; exit 3")], &Cancel::default()).unwrap_err();
+        assert!(error.to_string().contains("exit code 3") && error.to_string().contains("no"), "{error}");
+    }
+}
