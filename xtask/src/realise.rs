@@ -48,10 +48,13 @@ pub fn realise(
     on_note: &mut dyn FnMut(String),
 ) -> Result<Vec<Realised>> {
     let outs: Vec<&str> = batch.iter().map(|(_, d)| d.out.as_str()).collect();
-    let missing: BTreeSet<String> = nix.invalid(&outs, cancel)?.into_iter().collect();
+    // What is not on disk cannot be valid; whether what is there is whole, only the store knows.
+    let there: Vec<&str> = batch.iter().filter(|(_, d)| d.out.exists()).map(|(_, d)| d.out.as_str()).collect();
+    let invalid = if there.is_empty() { vec![] } else { nix.invalid(&there, cancel)? };
+    let present = |out: &str| there.contains(&out) && !invalid.iter().any(|path| path == out);
     let wanted: BTreeSet<&str> = batch
         .iter()
-        .filter(|(_, d)| options.rebuild || missing.contains(d.out.as_str()))
+        .filter(|(_, d)| options.rebuild || !present(d.out.as_str()))
         .map(|(_, d)| d.drv.as_str())
         .collect();
     if wanted.is_empty() {

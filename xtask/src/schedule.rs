@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -16,43 +17,70 @@ pub struct Width {
     pub realisers: usize,
 }
 
-/// A queue between the stages: closed when the last evaluator is done.
+/// What waits between the stages.
 struct Queue<T> {
-    state: Mutex<(VecDeque<T>, usize)>,
+    state: Mutex<Between<T>>,
     changed: Condvar,
 }
 
+struct Between<T> {
+    waiting: VecDeque<T>,
+    producers: usize,
+    /// Takers that work on what they took.
+    busy: usize,
+}
+
+/// How long a taker waits for more once something is there, and again after each that comes: what is evaluated
+/// in quick succession is realised by one process, and nobody notices where hosts take seconds.
+const PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(150);
+
 impl<T> Queue<T> {
-    fn lock(&self) -> MutexGuard<'_, (VecDeque<T>, usize)> {
+    fn lock(&self) -> MutexGuard<'_, Between<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, item: T) {
-        self.lock().0.push_back(item);
-        self.changed.notify_one();
-    }
-
-    fn one_producer_less(&self) {
-        self.lock().1 -= 1;
+        self.lock().waiting.push_back(item);
         self.changed.notify_all();
     }
 
-    /// Everything that waits, but no more than a fair share if others could work on it too; `None` once
-    /// nothing will come any more.
-    fn take(&self, takers: usize) -> Option<Vec<T>> {
+    fn one_producer_less(&self) {
+        self.lock().producers -= 1;
+        self.changed.notify_all();
+    }
+
+    fn done(&self) {
+        self.lock().busy -= 1;
+    }
+
+    /// Everything that waits, and whether it is all that is left to do: no more will come and nobody else is
+    /// at work. `None` once nothing will come any more.
+    fn take(&self) -> Option<(Vec<T>, bool)> {
         let mut state = self.lock();
-        loop {
-            let waiting = state.0.len();
-            if waiting > 0 {
-                // While producers work, more comes soon: take all. At the end the rest is shared out.
-                let share = if state.1 > 0 { waiting } else { waiting.div_ceil(takers) };
-                return Some(state.0.drain(..share).collect());
-            }
-            if state.1 == 0 {
+        while state.waiting.is_empty() {
+            if state.producers == 0 {
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        let began = Instant::now();
+        let mut seen = 0;
+        while state.producers > 0 && state.waiting.len() > seen && began.elapsed() < LONGEST_PAUSE {
+            seen = state.waiting.len();
+            let quiet = |state: &mut Between<T>| state.producers > 0 && state.waiting.len() == seen;
+            let waited = self.changed.wait_timeout_while(state, PAUSE, quiet);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let batch: Vec<T> = state.waiting.drain(..).collect();
+        if batch.is_empty() {
+            // Another taker was quicker.
+            drop(state);
+            return self.take();
+        }
+        let last = state.producers == 0 && state.busy == 0;
+        state.busy += 1;
+        Some((batch, last))
     }
 }
 
@@ -86,14 +114,14 @@ impl<G> Waiting<G> {
 
 /// Runs evaluators over the groups, each with the name of what it shares with others, and realisers over what
 /// they hand on and what is ready already. Each evaluator takes group after group from the function that it
-/// is given; each realiser takes what is waiting. The first error of a stage is returned after everything else
+/// is given; each realiser takes what is waiting, and is told if that is all that is left. The first error of a stage is returned after everything else
 /// has been given its chance.
 pub fn pipeline<G: Send, T: Send>(
     width: Width,
     ready: Vec<T>,
     groups: Vec<(String, G)>,
     evaluate: impl Fn(&dyn Fn() -> Option<G>, &(dyn Fn(T) + Sync)) -> Result<()> + Sync,
-    realise: impl Fn(Vec<T>) -> Result<()> + Sync,
+    realise: impl Fn(Vec<T>, bool) -> Result<()> + Sync,
 ) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(width.evaluators + width.realisers)
@@ -101,7 +129,8 @@ pub fn pipeline<G: Send, T: Send>(
         .build()
         .context("cannot start worker threads")?;
     let waiting = Waiting::new(groups);
-    let queue = Queue { state: Mutex::new((VecDeque::from(ready), width.evaluators)), changed: Condvar::new() };
+    let between = Between { waiting: VecDeque::from(ready), producers: width.evaluators, busy: 0 };
+    let queue = Queue { state: Mutex::new(between), changed: Condvar::new() };
     let failures: Mutex<Vec<anyhow::Error>> = Mutex::new(Vec::new());
     let keep = |result: Result<()>| {
         if let Err(error) = result {
@@ -118,8 +147,9 @@ pub fn pipeline<G: Send, T: Send>(
         }
         for _ in 0..width.realisers {
             scope.spawn(|_| {
-                while let Some(batch) = queue.take(width.realisers) {
-                    keep(realise(batch));
+                while let Some((batch, last)) = queue.take() {
+                    keep(realise(batch, last));
+                    queue.done();
                 }
             });
         }
@@ -145,7 +175,7 @@ mod tests {
                 std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
-            |batch| {
+            |batch, _| {
                 realised.lock().unwrap().extend(batch);
                 Ok(())
             },
@@ -166,19 +196,39 @@ mod tests {
             vec![(String::new(), ())],
             |_, hand_on| {
                 hand_on(1);
-                let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+                let deadline = Instant::now() + Duration::from_secs(10);
                 while built.load(Ordering::SeqCst) == 0 {
-                    assert!(std::time::Instant::now() < deadline, "nothing was built while evaluating");
+                    assert!(Instant::now() < deadline, "nothing was built while evaluating");
                     std::thread::yield_now();
                 }
                 Ok(())
             },
-            |batch| {
+            |batch, _| {
                 built.fetch_add(batch.len(), Ordering::SeqCst);
                 Ok(())
             },
         )
         .unwrap();
+    }
+
+    #[test]
+    fn what_comes_in_quick_succession_is_realised_at_once() {
+        let batches = Mutex::new(Vec::new());
+        pipeline(
+            Width { evaluators: 1, realisers: 3 },
+            vec![],
+            (0..30).map(|n| (String::new(), n)).collect(),
+            |next, hand_on| {
+                std::iter::from_fn(next).for_each(hand_on);
+                Ok(())
+            },
+            |batch, last| {
+                batches.lock().unwrap().push((batch.len(), last));
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(batches.into_inner().unwrap(), [(30, true)]);
     }
 
     #[test]
@@ -193,7 +243,7 @@ mod tests {
                 std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
-            |batch: Vec<i32>| {
+            |batch: Vec<i32>, _| {
                 done.fetch_add(batch.len(), Ordering::SeqCst);
                 anyhow::ensure!(!batch.contains(&3), "three");
                 Ok(())

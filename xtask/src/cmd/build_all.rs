@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::IsTerminal as _,
+    thread,
     time::Instant,
 };
 
@@ -40,26 +41,29 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
     let results = Results::claim(&flags.out_link)?;
-    let nix = Nix::find(cancel)?;
-    let mut options = Options::from_flags(&flags.stages);
+    let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
+    // Each waits for processes of its own, so they wait together.
+    let (nix, source, reuse) = thread::scope(|scope| {
+        let nix = scope.spawn(|| Nix::find(cancel));
+        let source = scope.spawn(|| source(&fleet, cancel));
+        let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &progress, cancel);
+        (joined(nix), joined(source), reuse)
+    });
+    let (nix, reuse) = (nix?, reuse?);
     if flags.dry_run || flags.evaluate {
-        let derived = reuse::derive(&flags.cache, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
+        let derived = reuse::derive_with(reuse, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
         return if flags.evaluate { show(&derived, cancel) } else { dry_run(&plan.jobs, &derived, cancel) };
     }
-    let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &nix, &plan.jobs, &progress, cancel)?;
+    let reuse = reuse.look_up(&nix, &plan.jobs, cancel)?;
     let known = reuse.known();
-    // Where everything is there already, nobody needs to know what this machine could build.
-    if plan.jobs.iter().any(|job| known.get(&job.id).is_none_or(|known| !known.derivation.out.exists())) {
-        if flags.fleet.fleet == "demo" && !flags.setup {
-            setup::require(cancel)?;
-        }
-        produce::choose_builders(&nix, &plan.jobs, &mut options.build, &progress, cancel)?;
+    let incomplete = plan.jobs.iter().any(|job| known.get(&job.id).is_none_or(|known| !known.present));
+    if flags.fleet.fleet == "demo" && !flags.setup && incomplete {
+        setup::require(cancel)?;
     }
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
     let sound = reuse.save(&jobs, &progress, cancel);
     progress.finish();
-    let source = source(&fleet, cancel);
     let verifying = Instant::now();
     if !cancel.is_set() {
         let earlier = results.manifest().results;
@@ -76,6 +80,10 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         (false, true) => DONE,
         (false, false) => FAILED,
     })
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Looks at every output, adds sizes, and hashes images; the hash of an image that an earlier run hashed at

@@ -3,7 +3,8 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -72,7 +73,7 @@ struct State {
     seconds: StageSeconds,
 }
 
-/// Evaluates the jobs that are not in `known` and realises all of them.
+/// Evaluates the jobs that are not in `known` and realises all of them, on the remote builders that live.
 pub fn produce(
     nix: &Nix,
     fleet: &Fleet,
@@ -89,17 +90,36 @@ pub fn produce(
             board.end(id, Outcome::Present, None, None);
         }
     }
-    let realisers = REALISERS.min(jobs.len()).max(1);
-    let mut build = options.build.clone();
-    build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(realisers)).ok());
     let ready = known
         .iter()
         .filter(|(_, recalled)| !recalled.present)
         .map(|(id, recalled)| (id.clone(), recalled.derivation.clone()))
-        .collect();
-    let unknown = jobs.iter().filter(|job| !known.contains_key(&job.id));
-    let realise = |batch: Vec<(JobId, Derivation)>| board.realise(nix, &batch, &build, cancel);
-    run_stages(nix, fleet, unknown, options, &board, realisers, ready, &realise, cancel)?;
+        .collect::<Vec<_>>();
+    let unknown: Vec<&Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).collect();
+    // Where everything is there already, nobody needs to know what this machine could build.
+    if ready.is_empty() && unknown.is_empty() {
+        return Ok(board.finish());
+    }
+    let realisers = REALISERS.min(jobs.len());
+    let chosen = OnceLock::new();
+    let realise = |batch: Vec<(JobId, Derivation)>, last: bool| {
+        let mut build: BuildOptions = match chosen.wait() {
+            Ok(build) => BuildOptions::clone(build),
+            // The error itself is told by whoever asked.
+            Err(_) => return Ok(()),
+        };
+        let share = if last { 1 } else { realisers };
+        build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
+        board.realise(nix, &batch, &build, cancel)
+    };
+    thread::scope(|scope| {
+        // Builders that have to be asked answer while hosts are evaluated.
+        scope.spawn(|| chosen.set(choose_builders(nix, jobs, &options.build, progress, cancel)));
+        run_stages(nix, fleet, unknown.into_iter(), options, &board, realisers, ready, &realise, cancel)
+    })?;
+    if let Some(Err(error)) = chosen.into_inner() {
+        return Err(error);
+    }
     Ok(board.finish())
 }
 
@@ -113,7 +133,7 @@ pub fn evaluate_only(
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
     let board = Board::new(jobs, progress);
-    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|_| Ok(()), cancel)?;
+    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|_, _| Ok(()), cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
@@ -136,7 +156,7 @@ fn run_stages<'j>(
     board: &Board<'_>,
     realisers: usize,
     ready: Vec<(JobId, Derivation)>,
-    realise: &(dyn Fn(Vec<(JobId, Derivation)>) -> Result<()> + Sync),
+    realise: &(dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()> + Sync),
     cancel: &Cancel,
 ) -> Result<()> {
     let groups = by_host(jobs);
@@ -154,7 +174,7 @@ fn run_stages<'j>(
 }
 
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Asks the remote builders whether they live, has Nix use only those, and says who builds for the systems
@@ -162,10 +182,11 @@ fn cores() -> usize {
 pub fn choose_builders(
     nix: &Nix,
     jobs: &[Job],
-    build: &mut BuildOptions,
+    asked: &BuildOptions,
     progress: &Progress,
     cancel: &Cancel,
-) -> Result<()> {
+) -> Result<BuildOptions> {
+    let mut build = asked.clone();
     let settings = nix.settings(cancel)?;
     let lines = build.builders.as_deref().map_or_else(|| settings.builders(), remote::lines);
     let probes = remote::probe(nix.version, &lines, cancel);
@@ -192,7 +213,7 @@ pub fn choose_builders(
         };
         progress.tell(Event::Note(text));
     }
-    Ok(())
+    Ok(build)
 }
 
 /// A fleet as Nix is to read it.
@@ -301,7 +322,7 @@ impl<'a> Board<'a> {
         &self,
         sources: Sources<'_>,
         limits: Limits,
-        realise: &dyn Fn(Vec<(JobId, Derivation)>) -> Result<()>,
+        realise: &dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()>,
         cancel: &Cancel,
     ) -> Result<()> {
         let outgrew = std::mem::take(&mut self.lock().outgrew);
@@ -317,7 +338,7 @@ impl<'a> Board<'a> {
             let job = RefCell::new(Some(vec![job]));
             eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
             if !ready.is_empty() {
-                realise(ready)?;
+                realise(ready, true)?;
             }
         }
         Ok(())

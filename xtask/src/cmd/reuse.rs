@@ -28,13 +28,11 @@ pub struct Reuse<'f> {
 }
 
 impl<'f> Reuse<'f> {
-    /// Looks the jobs up. Errors: the flags want an absent cache verified; the store cannot be asked.
+    /// Reads what is remembered of the fleet, and the fleet. Errors: the flags want an absent cache verified.
     pub fn open(
         flags: &CacheFlags,
         allow_ifd: bool,
         fleet: &'f Fleet,
-        nix: &Nix,
-        jobs: &[Job],
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Self> {
@@ -54,9 +52,16 @@ impl<'f> Reuse<'f> {
             return Ok(reuse);
         }
         cache.warning.iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
-        reuse.recalled = cache.recall(nix, jobs, cancel)?;
         reuse.cache = Some(cache);
         Ok(reuse)
+    }
+
+    /// Looks the jobs up. Errors: the store cannot be asked.
+    pub fn look_up(mut self, nix: &Nix, jobs: &[Job], cancel: &Cancel) -> Result<Self> {
+        if let Some(cache) = &self.cache {
+            self.recalled = cache.recall(nix, jobs, cancel)?;
+        }
+        Ok(self)
     }
 
     /// The jobs that need no evaluation; none while the cache is being verified.
@@ -130,7 +135,21 @@ pub fn derive(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Derived> {
-    let reuse = Reuse::open(flags, options.allow_ifd, fleet, nix, jobs, progress, cancel)?;
+    let reuse = Reuse::open(flags, options.allow_ifd, fleet, progress, cancel)?;
+    derive_with(reuse, nix, fleet, jobs, options, progress, cancel)
+}
+
+/// As [`derive`], with a cache that was opened before.
+pub fn derive_with(
+    reuse: Reuse<'_>,
+    nix: &Nix,
+    fleet: &Fleet,
+    jobs: &[Job],
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Derived> {
+    let reuse = reuse.look_up(nix, jobs, cancel)?;
     let known = reuse.known();
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
     let (mut derivations, failures) = match unknown.is_empty() {

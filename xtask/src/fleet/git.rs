@@ -138,13 +138,16 @@ fn list(root: &Utf8Path) -> Result<Files> {
 /// The commit that is checked out where the fleet lies, and whether tracked files differ from it. `None` and
 /// false outside of Git, before the first commit, and where Git is not installed.
 pub fn revision(root: &Utf8Path, cancel: &Cancel) -> (Option<String>, bool) {
-    let ask = |arguments: &[&str]| {
-        let asked = git(root, arguments.iter().copied()).capture(cancel);
-        asked.ok().filter(|answer| answer.end.is_success()).map(|answer| answer.stdout.trim().to_owned())
-    };
-    let Some(revision) = ask(&["rev-parse", "HEAD"]) else { return (None, false) };
-    let changes = ask(&["status", "--porcelain", "--untracked-files=no"]);
-    (Some(revision), changes.is_none_or(|text| !text.is_empty()))
+    let arguments = ["status", "--porcelain=v2", "--branch", "--untracked-files=no"];
+    let asked = git(root, arguments).capture(cancel).ok().filter(|answer| answer.end.is_success());
+    asked.map_or((None, false), |answer| told(&answer.stdout))
+}
+
+/// Reads what `git status --porcelain=v2 --branch` tells (git-status(1)).
+fn told(text: &str) -> (Option<String>, bool) {
+    let revision = text.lines().find_map(|line| line.strip_prefix("# branch.oid ")).filter(|oid| *oid != "(initial)");
+    let dirty = revision.is_some() && text.lines().any(|line| !line.starts_with('#'));
+    (revision.map(str::to_owned), dirty)
 }
 
 /// Tells Git of new files, so that Nix sees them without a commit. The answer is why that was not possible;
@@ -232,6 +235,22 @@ mod tests {
         assert_eq!(files.untracked, ["hosts/web/live.nix", "modules/new.nix"]);
         assert!(unseen("/x".into(), &files.untracked).contains("add --intent-to-add hosts/web/live.nix modules/new"));
         check(&dir).unwrap();
+    }
+
+    #[test]
+    fn the_commit_and_whether_files_differ_from_it() {
+        let (shell, dir) = repository();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let ask = || revision(root, &Cancel::default());
+        assert_eq!(ask(), (None, false));
+        cmd!(shell, "git add .").run().unwrap();
+        assert_eq!(ask(), (None, false));
+        cmd!(shell, "git -c user.name=n -c user.email=n@localhost commit -qm x").run().unwrap();
+        let head = cmd!(shell, "git rev-parse HEAD").read().unwrap();
+        shell.write_file("untracked", "").unwrap();
+        assert_eq!(ask(), (Some(head.clone()), false));
+        shell.write_file("flake.nix", "{ }").unwrap();
+        assert_eq!(ask(), (Some(head), true));
     }
 
     #[test]

@@ -53,9 +53,8 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
     }
     let (tests, artifacts): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
-    let mut options = Options::from_flags(&flags.stages);
+    let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(artifacts.len());
-    produce::choose_builders(&nix, &artifacts, &mut options.build, &progress, cancel)?;
     let (mut records, mut seconds) =
         produce::produce(&nix, &fleet, &artifacts, &BTreeMap::new(), &options, &progress, cancel)?;
     progress.finish();

@@ -44,9 +44,8 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     let selection = SelectionFlags { system, artifact: vec!["iso".into()], ..Default::default() };
     let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&selection)?)?;
     let nix = Nix::find(cancel)?;
-    let mut options = Options::from_flags(&flags.stages);
+    let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
-    produce::choose_builders(&nix, &plan.jobs, &mut options.build, &progress, cancel)?;
     let (mut jobs, seconds) =
         produce::produce(&nix, &fleet, &plan.jobs, &BTreeMap::new(), &options, &progress, cancel)?;
     progress.finish();

@@ -78,8 +78,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
         return interactive::run(&fleet, &job.id, &choices[&job.id], &room(&job.id, "interactive")?, cancel);
     }
     let progress = Progress::new(plan.jobs.len());
-    let mut build = BuildOptions::default();
-    produce::choose_builders(&nix, &plan.jobs, &mut build, &progress, cancel)?;
+    let build = produce::choose_builders(&nix, &plan.jobs, &BuildOptions::default(), &progress, cancel)?;
     let session = Session { flags, fleet: &fleet, nix: &nix, settings: nix.settings(cancel)?, choices, build };
     for line in session.announcement() {
         progress.tell(Event::Note(line));
