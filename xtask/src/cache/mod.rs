@@ -7,6 +7,7 @@
 mod ambient;
 pub mod depends;
 mod digest;
+mod git;
 mod leak;
 #[cfg(test)]
 mod model;
@@ -97,6 +98,8 @@ impl<'f> Cache<'f> {
         );
         let state = snapshot.map(|(snapshot, before)| {
             let tree = tree_key(ambient, &snapshot.tree);
+            // Where it is not certain which content of a file Nix reads, a job depends on every file.
+            let ambient = if snapshot.tree.overlooked { tree } else { ambient };
             State { place, snapshot, before, ambient, tree, remembered, allow_ifd }
         });
         Self { fleet, state, warning }

@@ -301,7 +301,7 @@ pub fn tree_of(files: BTreeMap<String, Vec<u8>>) -> Tree {
     let entry = |content: &[u8]| Entry { kind: Kind::File, digest: Digest::of(content) };
     let entries = files.iter().map(|(path, content)| (path.clone(), entry(content))).collect();
     let contents = Contents::Memory(Arc::new(files));
-    Tree { entries, flake: String::new(), identity: Digest::of(b""), contents }
+    Tree { entries, flake: String::new(), identity: Digest::of(b""), contents, overlooked: false }
 }
 
 fn nix(value: usize) -> Content {

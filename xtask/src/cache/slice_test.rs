@@ -15,7 +15,7 @@ fn tree(files: &[(&str, &str)]) -> Tree {
     let entry = |text: &[u8]| Entry { kind: Kind::File, digest: Digest::of(text) };
     let entries = files.iter().map(|(path, text)| (path.clone(), entry(text))).collect();
     let contents = Contents::Memory(Arc::new(files));
-    Tree { entries, flake: String::new(), identity: Digest::of(b""), contents }
+    Tree { entries, flake: String::new(), identity: Digest::of(b""), contents, overlooked: false }
 }
 
 fn closure(files: &[(&str, &str)], job: &str) -> Closure {

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::{
     digest::{Digest, Hasher},
+    git,
     tree::{Contents, Entry, Kind, Tree},
 };
 use crate::process::{Cancel, Invocation};
@@ -87,13 +88,16 @@ impl Snapshot {
     fn of_repository(root: &Utf8Path, known: &HashMap<String, Known>, cancel: &Cancel) -> Result<Self, String> {
         let top = root.ancestors().find(|dir| dir.join(".git").exists()).ok_or("there is no Git repository")?;
         let flake = root.strip_prefix(top).map_err(|error| error.to_string())?.to_string();
-        let git = |arguments: &[&str]| {
+        let ask = |arguments: &[&str]| {
             let git = Invocation::new(["git"].iter().chain(arguments).copied()).dir(top);
             let git = git.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
             git.timeout(Duration::from_secs(60)).capture(cancel).map_err(|error| format!("{error:#}"))
         };
-        let (head, index) =
-            rayon::join(|| git(&["rev-parse", "--verify", "--quiet", "HEAD"]), || git(&["ls-files", "--stage", "-z"]));
+        let traces = git::traces(top);
+        let (head, index) = rayon::join(
+            || ask(&["rev-parse", "--verify", "--quiet", "HEAD"]),
+            || ask(&["ls-files", "--stage", "-v", "-z"]),
+        );
         let (head, index) = (head?, index?);
         if !index.end.is_success() {
             return Err(format!("Git cannot list what it tracks ({}): {}", index.end, index.stderr.trim()));
@@ -102,7 +106,7 @@ impl Snapshot {
         let mut linked = Vec::new();
         for record in index.stdout.split_terminator('\0') {
             let (about, path) = record.split_once('\t').ok_or("Git lists its index in an unknown form")?;
-            match about.starts_with("160000 ") {
+            match about.contains(" 160000 ") {
                 true => linked.push((path.to_owned(), Digest::of(about.as_bytes()))),
                 false => paths.push(path.to_owned()),
             }
@@ -116,6 +120,8 @@ impl Snapshot {
         // Times and other traces of the repository: what `self` shows, and which blobs Nix reads if it is clean.
         let identity = Hasher::new("git").bytes(head.stdout.as_bytes()).bytes(index.stdout.as_bytes()).finish();
         let mut snapshot = Self::of_files(top, flake, paths, known, identity)?;
+        snapshot.tree.overlooked = git::overlooks(top, &index.stdout);
+        snapshot.moment = Hasher::new("moment-git").bytes(snapshot.moment.as_bytes()).bytes(traces.as_bytes()).finish();
         let others = linked.into_iter().map(|(path, digest)| (path, Entry { kind: Kind::Other, digest }));
         snapshot.tree.entries.extend(others);
         Ok(snapshot)
@@ -185,7 +191,7 @@ impl Snapshot {
             entries.insert(path.clone(), file.entry);
             known.insert(path, file);
         }
-        let tree = Tree { entries, flake, identity, contents: Contents::Disk(root.to_owned()) };
+        let tree = Tree { entries, flake, identity, contents: Contents::Disk(root.to_owned()), overlooked: false };
         Ok(Self { tree, known, moment: moment.finish() })
     }
 }

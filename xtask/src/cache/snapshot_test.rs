@@ -51,6 +51,51 @@ fn a_git_flake_is_what_the_index_lists_with_the_content_on_disk() {
 }
 
 #[test]
+fn what_git_may_overlook_is_noticed() {
+    let dir = scratch("snapshot-overlooked");
+    git(&dir, &["init", "-q"]);
+    fs::create_dir(dir.join("sub")).unwrap();
+    for file in ["a", "sub/.gitattributes"] {
+        fs::write(dir.join(file), "* text=auto\n").unwrap();
+    }
+    git(&dir, &["add", "."]);
+    git(&dir, &["commit", "-qm", "x"]);
+    let overlooked = || take(&dir, &format!("git+file://{dir}")).tree.overlooked;
+    assert!(!overlooked());
+    for (mark, unmark) in [("--assume-unchanged", "--no-assume-unchanged"), ("--skip-worktree", "--no-skip-worktree")] {
+        git(&dir, &["update-index", mark, "a"]);
+        assert!(overlooked(), "{mark}");
+        git(&dir, &["update-index", unmark, "a"]);
+        assert!(!overlooked(), "{unmark}");
+    }
+    git(&dir, &["config", "core.fileMode", "false"]);
+    assert!(overlooked(), "permissions");
+    git(&dir, &["config", "core.fileMode", "true"]);
+    fs::write(dir.join("sub/.gitattributes"), "*.age filter=git-crypt\n").unwrap();
+    assert!(overlooked(), "a filter");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_git_knew_for_a_moment_leaves_a_trace() {
+    let dir = scratch("snapshot-traces");
+    git(&dir, &["init", "-q"]);
+    fs::write(dir.join("a"), "a").unwrap();
+    git(&dir, &["add", "."]);
+    git(&dir, &["commit", "-qm", "x"]);
+    fs::write(dir.join("b"), "b").unwrap();
+    let reference = format!("git+file://{dir}");
+    let before = take(&dir, &reference);
+    assert_eq!(before.moment, take(&dir, &reference).moment, "reading leaves none");
+    git(&dir, &["add", "-N", "b"]);
+    git(&dir, &["rm", "-q", "--cached", "b"]);
+    let after = take(&dir, &reference);
+    assert_eq!(before.tree.identity, after.tree.identity);
+    assert_ne!(before.moment, after.moment);
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn a_path_flake_is_everything_in_its_folder() {
     let dir = scratch("snapshot-path");
     fs::create_dir_all(dir.join("empty")).unwrap();

@@ -44,6 +44,9 @@ pub struct Tree {
     /// Everything besides the entries that the flake's `self` tells: revision, times.
     pub identity: Digest,
     pub contents: Contents,
+    /// True if Git may call files unchanged that are not. Nix then reads what is in the repository or what is on
+    /// disk, depending on its version and on whether any other file has changed.
+    pub overlooked: bool,
 }
 
 impl Tree {
@@ -139,7 +142,13 @@ mod tests {
     fn tree(paths: &[&str]) -> Tree {
         let entry = Entry { kind: Kind::File, digest: Digest::of(b"") };
         let entries = paths.iter().map(|p| ((*p).to_owned(), entry)).collect();
-        Tree { entries, flake: String::new(), identity: Digest::of(b""), contents: Contents::Disk("/".into()) }
+        Tree {
+            entries,
+            flake: String::new(),
+            identity: Digest::of(b""),
+            contents: Contents::Disk("/".into()),
+            overlooked: false,
+        }
     }
 
     #[test]
