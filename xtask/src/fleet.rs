@@ -23,6 +23,9 @@ pub struct Fleet {
     /// Pairs for `--override-input`.
     pub overrides: Vec<(String, String)>,
     pub matrix: Matrix,
+    /// The fleet that this one is a passing copy of, such as an earlier commit in a temporary folder: what is
+    /// remembered of either serves both.
+    pub copy_of: Option<Box<Fleet>>,
 }
 
 impl Fleet {
@@ -45,7 +48,7 @@ impl Fleet {
         }
         let flake_ref = place.flake_ref(&matrix)?;
         let pairs = overrides.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix })
+        Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix, copy_of: None })
     }
 }
 

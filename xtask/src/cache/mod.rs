@@ -78,7 +78,8 @@ pub struct Recalled {
 impl<'f> Cache<'f> {
     /// Reads the tree and what is remembered of it. Never fails: a cache that cannot be used is off.
     pub fn open(fleet: &'f Fleet, allow_ifd: bool, cancel: &Cancel) -> Self {
-        match Place::of(&fleet.root, &fleet.flake_ref) {
+        let lasting = fleet.copy_of.as_deref().unwrap_or(fleet);
+        match Place::of(&lasting.root, &lasting.flake_ref) {
             Ok(place) => Self::open_in(place, fleet, allow_ifd, cancel),
             Err(error) => Self { fleet, state: Err(format!("{error:#}")), warning: None },
         }
@@ -92,7 +93,8 @@ impl<'f> Cache<'f> {
         let ((remembered, warning), snapshot) = rayon::join(
             || place.load(),
             || {
-                let before = place.load_files();
+                // The files of a passing copy have never been seen before and will not be again.
+                let before = if fleet.copy_of.is_none() { place.load_files() } else { HashMap::new() };
                 Snapshot::take(&fleet.root, &fleet.flake_ref, &before, cancel).map(|snapshot| (snapshot, before))
             },
         );
@@ -145,7 +147,7 @@ impl<'f> Cache<'f> {
         let moved = recalled.values().any(|recalled| recalled.moved);
         if evaluated.is_empty() && !moved {
             if state.snapshot.reread(&state.before) {
-                state.place.save_files(&state.snapshot.known)?;
+                self.save_files(state)?;
             }
             return Ok(None);
         }
@@ -171,10 +173,15 @@ impl<'f> Cache<'f> {
                 (id.clone(), Remembered { tree: state.tree, job, derivation: derivation.clone() })
             })
             .collect();
-        let hosts: BTreeSet<_> = self.fleet.matrix.hosts.iter().map(|host| &host.name).collect();
+        let fleets = [Some(self.fleet), self.fleet.copy_of.as_deref()].into_iter().flatten();
+        let hosts: BTreeSet<_> = fleets.flat_map(|fleet| &fleet.matrix.hosts).map(|host| &host.name).collect();
         state.place.add(&new, &|id| hosts.contains(&id.host))?;
-        state.place.save_files(&state.snapshot.known)?;
+        self.save_files(state)?;
         Ok(None)
+    }
+
+    fn save_files(&self, state: &State) -> Result<()> {
+        if self.fleet.copy_of.is_some() { Ok(()) } else { state.place.save_files(&state.snapshot.known) }
     }
 
     /// Jobs whose derivations hold the source's store path; all of them if that path cannot be told.

@@ -58,9 +58,9 @@ pub fn against(fleet: &Fleet, revision: Option<&str>, options: &Options, cancel:
     let nix = Nix::find(cancel)?;
     let base = base::check_out(fleet, revision, cancel)?;
     let new = evaluate(&nix, fleet, &CacheFlags::default(), options, cancel)?;
-    // The base lies in a folder that is gone after this run, so remembering it would serve nobody.
-    let forget = CacheFlags { no_cache: true, ..CacheFlags::default() };
-    let old = base.fleet.as_ref().map(|fleet| evaluate(&nix, fleet, &forget, options, cancel)).transpose()?;
+    // What an edit does not concern is the same job on both sides, so one evaluation serves both.
+    let old = base.fleet.as_ref().map(|fleet| evaluate(&nix, fleet, &CacheFlags::default(), options, cancel));
+    let old = old.transpose()?;
     let old = old.unwrap_or_default();
     let Base { commit, revision, .. } = base;
     Ok(Compared { base: commit, revision, hosts: hosts::compare(&old, &new) })

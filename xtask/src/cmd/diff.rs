@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     DONE, FAILED, INTERRUPTED,
     produce::{self, Options},
+    reuse::{self, Derived},
 };
 use crate::{
     compare::{
@@ -18,7 +19,7 @@ use crate::{
         snapshot::{Difference, Running, Snapshot},
     },
     diagnostic::usage,
-    flags::Diff,
+    flags::{CacheFlags, Diff},
     fleet::Fleet,
     job::{Artifact, Derivation, Failure, HostName, Job, JobId, Target},
     matrix::Host,
@@ -157,8 +158,9 @@ fn evaluate(nix: &Nix, fleet: &Fleet, hosts: &[Host], options: &Options, cancel:
     let jobs: Vec<Job> =
         hosts.iter().filter(there).map(|host| Job { id: id(host), system: host.system.clone() }).collect();
     let progress = Progress::new(jobs.len());
-    let (mut derivations, mut failures) = produce::evaluate_only(nix, fleet, &jobs, options, &progress, cancel)?;
-    progress.finish();
+    let cache = CacheFlags::default();
+    let Derived { mut derivations, mut failures, .. } =
+        reuse::derive(&cache, nix, fleet, &jobs, options, &progress, cancel)?;
     let mut result = |id: &JobId| derivations.remove(id).map(Ok).or_else(|| failures.remove(id).map(Err));
     Ok(hosts.iter().map(id).map(|id| (id.clone(), result(&id))).collect())
 }

@@ -39,6 +39,8 @@ pub fn check_out(fleet: &Fleet, revision: Option<&str>, cancel: &Cancel) -> Resu
     // Both sides are read in the same way, so that a path flake and a Git flake are not held against each other.
     let text = if fleet.flake_ref.starts_with("path:") { format!("path:{root}") } else { root.into_string() };
     let overrides: Vec<String> = fleet.overrides.iter().flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
-    let fleet = there.then(|| Fleet::open(&text, &overrides)).transpose()?;
+    let open =
+        || -> Result<Fleet> { Ok(Fleet { copy_of: Some(Box::new(fleet.clone())), ..Fleet::open(&text, &overrides)? }) };
+    let fleet = there.then(open).transpose()?;
     Ok(Base { commit, revision, fleet, _worktree: worktree })
 }

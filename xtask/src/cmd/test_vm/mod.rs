@@ -19,12 +19,13 @@ use super::{
     boot::wish,
     build_all,
     produce::{self, Options},
+    reuse::{self, Derived},
     setup,
 };
 use crate::{
     diagnostic::usage,
     eval,
-    flags::TestVm,
+    flags::{CacheFlags, TestVm},
     fleet::{self, Fleet},
     job::{Derivation, Failure, Job, JobId, Outcome, Target, Test as TestName},
     nix::{
@@ -190,8 +191,10 @@ impl Session<'_> {
             allow_ifd: self.flags.allow_import_from_derivation,
             build: self.build.clone(),
         };
-        let (derivations, mut failures) =
-            produce::evaluate_only(self.nix, self.fleet, jobs, &options, progress, cancel)?;
+        let evaluating = Progress::new(jobs.len());
+        let cache = CacheFlags::default();
+        let Derived { derivations, mut failures, .. } =
+            reuse::derive(&cache, self.nix, self.fleet, jobs, &options, &evaluating, cancel)?;
         let evaluate = began.elapsed().as_secs_f64();
         let mut order: Vec<&Job> = jobs.iter().collect();
         // What installs takes longest; started last it would keep everybody waiting.
