@@ -1,7 +1,7 @@
 //! A fleet in a Git work tree in, an error out if Nix would not see part of it: a Git flake holds what Git
 //! tracks and nothing else (nix3-flake(1), "git").
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use camino::Utf8Path;
@@ -15,8 +15,8 @@ use crate::{
 /// What Git says about the files of a fleet, relative to its root.
 #[derive(Debug, Default)]
 struct Files {
-    tracked: Vec<String>,
-    untracked: Vec<String>,
+    tracked: BTreeSet<String>,
+    untracked: BTreeSet<String>,
 }
 
 /// Refuses a fleet whose flake, matrix or hosts Git does not track, and warns of other files that Nix will
@@ -32,7 +32,7 @@ pub fn sees(root: &Utf8Path, matrix: &Matrix) -> Result<()> {
     let mut needed = vec!["flake.nix".to_owned(), matrix::FILE.to_owned()];
     needed.extend(matrix.hosts.iter().map(|host| format!("hosts/{}", host.name)));
     let hidden: Vec<&str> =
-        needed.iter().map(String::as_str).filter(|path| !files.tracked.iter().any(|file| is_in(file, path))).collect();
+        needed.iter().map(String::as_str).filter(|path| !has(&files.tracked, path)).collect();
     match (hidden.is_empty(), files.untracked.is_empty()) {
         (true, true) => {}
         (true, false) => warn(&unseen(root, &files.untracked)),
@@ -45,13 +45,11 @@ pub fn sees(root: &Utf8Path, matrix: &Matrix) -> Result<()> {
 /// build trees are left out; without a repository all of them, hidden folders excepted.
 pub fn nix_files(root: &Utf8Path) -> Result<Vec<String>> {
     let is_nix = |file: &String| file.ends_with(".nix") && root.join(file).is_file();
-    let mut files: Vec<String> = match root.ancestors().any(|dir| dir.join(".git").exists()) && on_path("git") {
+    let files: BTreeSet<String> = match root.ancestors().any(|dir| dir.join(".git").exists()) && on_path("git") {
         true => list(root).map(|files| files.tracked.into_iter().chain(files.untracked).filter(is_nix).collect())?,
         false => walk(root, Utf8Path::new(""))?.into_iter().filter(is_nix).collect(),
     };
-    files.sort();
-    files.dedup();
-    Ok(files)
+    Ok(files.into_iter().collect())
 }
 
 fn walk(root: &Utf8Path, below: &Utf8Path) -> std::io::Result<Vec<String>> {
@@ -71,13 +69,13 @@ fn walk(root: &Utf8Path, below: &Utf8Path) -> std::io::Result<Vec<String>> {
 
 fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
     let empty: Vec<&&str> =
-        hidden.iter().filter(|path| !files.untracked.iter().any(|file| is_in(file, path))).collect();
-    let add = match files.tracked.iter().any(|file| is_in(file, "hosts")) {
+        hidden.iter().filter(|path| !has(&files.untracked, path)).collect();
+    let add = match has(&files.tracked, "hosts") {
         true => hidden.iter().map(|path| quote(path)).collect::<Vec<_>>().join(" "),
         false if hidden.contains(&"flake.nix") => "flake.nix hosts".to_owned(),
         false => "hosts".to_owned(),
     };
-    let what = match files.tracked.iter().any(|file| is_in(file, "hosts")) {
+    let what = match has(&files.tracked, "hosts") {
         true => hidden.join(", "),
         false if hidden.contains(&"flake.nix") => "flake.nix and hosts/".to_owned(),
         false => "hosts/".to_owned(),
@@ -94,7 +92,7 @@ fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
     text
 }
 
-fn unseen(root: &Utf8Path, untracked: &[String]) -> String {
+fn unseen(root: &Utf8Path, untracked: &BTreeSet<String>) -> String {
     const SHOWN: usize = 5;
     let words: Vec<String> = untracked.iter().take(SHOWN).map(|file| quote(file)).collect();
     let more = untracked.len().saturating_sub(SHOWN);
@@ -108,9 +106,10 @@ fn unseen(root: &Utf8Path, untracked: &[String]) -> String {
     )
 }
 
-/// The file itself, or something below the folder.
-fn is_in(file: &str, path: &str) -> bool {
-    file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// True if the file itself is among them, or something below the folder.
+fn has(files: &BTreeSet<String>, path: &str) -> bool {
+    let below = format!("{path}/");
+    files.contains(path) || files.range(below.clone()..).next().is_some_and(|file| file.starts_with(&below))
 }
 
 fn list(root: &Utf8Path) -> Result<Files> {
@@ -127,8 +126,8 @@ fn list(root: &Utf8Path) -> Result<Files> {
     let mut files = Files::default();
     for entry in said.stdout.split_terminator('\0') {
         match entry.split_once(' ') {
-            Some(("?", file)) => files.untracked.push(file.to_owned()),
-            Some((_, file)) => files.tracked.push(file.to_owned()),
+            Some(("?", file)) => drop(files.untracked.insert(file.to_owned())),
+            Some((_, file)) => drop(files.tracked.insert(file.to_owned())),
             None => {}
         }
     }
@@ -232,7 +231,7 @@ mod tests {
         shell.write_file("modules/new.nix", "").unwrap();
         shell.write_file("notes.txt", "").unwrap();
         let files = list(Utf8Path::from_path(dir.path()).unwrap()).unwrap();
-        assert_eq!(files.untracked, ["hosts/web/live.nix", "modules/new.nix"]);
+        assert_eq!(files.untracked, ["hosts/web/live.nix", "modules/new.nix"].map(str::to_owned).into());
         assert!(unseen("/x".into(), &files.untracked).contains("add --intent-to-add hosts/web/live.nix modules/new"));
         check(&dir).unwrap();
     }
