@@ -104,6 +104,14 @@ pub struct StageFlags {
     pub builders: Option<String>,
 }
 
+/// Whether the times of a run are shown.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TimingsFlags {
+    /// Write a page that shows who waited for what [default file: below target/xtask/timings]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub timings: Option<Option<Utf8PathBuf>>,
+}
+
 /// Build every host's live medium and installed system, in parallel
 ///
 /// Evaluates with several evaluators at once, starts building each derivation as soon as it exists, and
@@ -116,6 +124,7 @@ Examples:
   cargo xtask build-all --fleet demo --setup         the embedded fleet, from a bare machine
   cargo xtask build-all 'web-*' --artifact iso       the live media of some hosts
   cargo xtask build-all --system aarch64-linux       one architecture
+  cargo xtask build-all --timings                    with a page that shows who waited for what
   cargo xtask build-all --dry-run                    what would be built, fetched, or is there
   cargo xtask build-all --json | jq .jobs            for programs; docs/record.md documents the form")]
 pub struct BuildAll {
@@ -148,6 +157,8 @@ pub struct BuildAll {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub timings: TimingsFlags,
 }
 
 /// Print the completion script for a shell.
@@ -311,6 +322,8 @@ pub struct TestVm {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub timings: TimingsFlags,
 }
 
 /// Who runs the guests of virtual machines.

@@ -22,6 +22,7 @@ mod report;
 mod results;
 mod schedule;
 mod shard;
+mod timings;
 mod vmtest;
 mod workflow;
 

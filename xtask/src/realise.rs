@@ -13,6 +13,7 @@ use crate::{
         event::{self, Counts, Event},
     },
     process::{Cancel, End, Invocation, Stream},
+    timings::{Mark, Timings, What},
 };
 
 /// Lines of a failed builder's log that a report shows.
@@ -44,9 +45,12 @@ pub fn realise(
     batch: &[(JobId, Derivation)],
     options: &BuildOptions,
     cancel: &Cancel,
+    timings: &Timings,
     on_activity: &mut dyn FnMut(&Activity),
     on_note: &mut dyn FnMut(String),
 ) -> Result<Vec<Realised>> {
+    let process = timings.begin(What::Realiser, "", None);
+    timings.tell(process, |span| span.jobs = batch.iter().map(|(id, _)| id.to_string()).collect());
     let outs: Vec<&str> = batch.iter().map(|(_, d)| d.out.as_str()).collect();
     // What is not on disk cannot be valid; whether what is there is whole, only the store knows.
     let there: Vec<&str> = batch.iter().filter(|(_, d)| d.out.exists()).map(|(_, d)| d.out.as_str()).collect();
@@ -58,12 +62,16 @@ pub fn realise(
         .map(|(_, d)| d.drv.as_str())
         .collect();
     if wanted.is_empty() {
+        timings.end(process, true);
         return Ok(batch.iter().map(|(id, _)| settled(id, Outcome::Present, None)).collect());
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
-    let (end, watched) = watch(&drvs, options, cancel, on_activity, on_note)?;
+    let mut watched = Watched { process: Some(process), timings: timings.clone(), ..Watched::default() };
+    let end = watched.watch(&drvs, options, cancel, on_activity, on_note)?;
+    watched.settle(end == End::Cancelled);
     // The question after an interrupt must still be answered, so it does not listen to it.
     let still: BTreeSet<String> = nix.invalid(&outs, &Cancel::default())?.into_iter().collect();
+    timings.end(process, end != End::Cancelled);
     let mut closures = Closures::default();
     batch
         .iter()
@@ -103,44 +111,85 @@ struct Watched {
     running: BTreeMap<u64, Running>,
     counters: HashMap<u64, Counts>,
     activity: Activity,
+    timings: Timings,
+    process: Option<Mark>,
+    /// When what runs began, and when the builder of each derivation did.
+    marks: HashMap<u64, Mark>,
+    built: BTreeMap<String, Mark>,
 }
 
 enum Running {
     Build(String),
     Copy(String),
-}
-
-fn watch(
-    drvs: &[&str],
-    options: &BuildOptions,
-    cancel: &Cancel,
-    on_activity: &mut dyn FnMut(&Activity),
-    on_note: &mut dyn FnMut(String),
-) -> Result<(End, Watched)> {
-    let mut watched = Watched::default();
-    let invocation = Invocation::new(argv::build(drvs, options));
-    let end = invocation.stream(cancel, &mut |stream, line| {
-        let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
-        if watched.take(event, on_note) {
-            on_activity(&watched.activity);
-        }
-    })?;
-    Ok((end, watched))
+    Wait,
 }
 
 impl Watched {
+    fn watch(
+        &mut self,
+        drvs: &[&str],
+        options: &BuildOptions,
+        cancel: &Cancel,
+        on_activity: &mut dyn FnMut(&Activity),
+        on_note: &mut dyn FnMut(String),
+    ) -> Result<End> {
+        let invocation = Invocation::new(argv::build(drvs, options));
+        invocation.stream(cancel, &mut |stream, line| {
+            let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
+            if self.take(event, on_note) {
+                on_activity(&self.activity);
+            }
+        })
+    }
+
+    /// Nix does not say how an activity ended; its errors do.
+    fn settle(&self, cancelled: bool) {
+        for (drv, mark) in &self.built {
+            let failed = self.errors.contains_key(drv);
+            self.timings.tell(*mark, |span| span.ok = !failed && span.ok);
+        }
+        for mark in self.marks.values() {
+            self.timings.end(*mark, !cancelled);
+        }
+    }
+
+    fn begin(&mut self, id: u64, what: What, running: Running, key: &str) -> Mark {
+        let mark = self.timings.begin(what, running.name(), self.process);
+        self.timings.tell(mark, |span| span.key = key.to_owned());
+        self.marks.insert(id, mark);
+        self.running.insert(id, running);
+        mark
+    }
+
     /// Takes in one event; true if what a watcher sees has changed.
     fn take(&mut self, event: Event, on_note: &mut dyn FnMut(String)) -> bool {
         match event {
             Event::BuildStarted { id, drv, machine } => {
+                let mark = self.begin(id, What::Build, Running::Build(drv.clone()), &drv);
+                self.timings.tell(mark, |span| span.machine = machine.clone());
                 self.machines.insert(drv.clone(), machine);
-                self.running.insert(id, Running::Build(drv));
+                self.built.insert(drv, mark);
             }
             Event::CopyStarted { id, path } => {
-                self.copied.insert(path.clone());
-                self.running.insert(id, Running::Copy(path));
+                // Asking a substituter for a path and copying it are two activities within each other.
+                if self.copied.insert(path.clone()) {
+                    self.begin(id, What::Download, Running::Copy(path.clone()), &path);
+                } else {
+                    self.running.insert(id, Running::Copy(path));
+                }
+            }
+            Event::WaitStarted { id, text } => {
+                let path = text.split('\'').find(|part| part.starts_with('/')).unwrap_or_default();
+                let name = Running::Copy(path.trim_end_matches(".lock").to_owned()).name();
+                let what = if text.contains("lock") { "lock of" } else { "machine for" };
+                let mark = self.begin(id, What::Wait, Running::Wait, path);
+                self.timings.tell(mark, |span| span.name = format!("{what} {name}"));
+                return false;
             }
             Event::Stopped { id } => {
+                if let Some(mark) = self.marks.remove(&id) {
+                    self.timings.end(mark, true);
+                }
                 if self.running.remove(&id).is_none() {
                     return false;
                 }
@@ -159,8 +208,14 @@ impl Watched {
                 self.counters.insert(id, counts);
                 return false;
             }
-            Event::Progress { id, done, expected } => match self.counters.get(&id) {
-                Some(Counts::Builds) => self.activity.builds = (done, expected),
+            Event::Progress { id, done, expected, running } => match self.counters.get(&id) {
+                Some(Counts::Builds) => {
+                    self.activity.builds = (done, expected);
+                    // Up to 2.26 Nix ends the activity of a job's own derivation only when it ends itself.
+                    if running == 0 {
+                        self.built.values().for_each(|mark| self.timings.end(*mark, true));
+                    }
+                }
                 Some(Counts::Copies) => self.activity.fetches = (done, expected),
                 None => return false,
             },
@@ -176,7 +231,8 @@ impl Watched {
                 return false;
             }
         }
-        self.activity.current = self.running.values().map(Running::name).collect();
+        let shown = self.running.values().filter(|running| !matches!(running, Running::Wait));
+        self.activity.current = shown.map(Running::name).collect();
         true
     }
 
@@ -211,7 +267,7 @@ fn failure(drv: &str, message: String, log_tail: Vec<String>) -> Failure {
 
 impl Running {
     fn name(&self) -> String {
-        let (Self::Build(path) | Self::Copy(path)) = self;
+        let (Self::Build(path) | Self::Copy(path)) = self else { return String::new() };
         let base = path.rsplit('/').next().unwrap_or(path);
         base.get(33..).unwrap_or(base).trim_end_matches(".drv").to_owned()
     }

@@ -20,6 +20,7 @@ use crate::{
     plan::{self, Selection},
     process::{Cancel, End, Invocation, find_on_path},
     progress::Progress,
+    timings::Timings,
     vmtest::{
         accel::{self, Choice, Wish},
         disk::DiskWish,
@@ -149,6 +150,7 @@ fn build(flags: &Boot, fleet: &Fleet, job: &Job, cancel: &Cancel) -> Result<Opti
         eval_timeout: Duration::from_secs(1800),
         allow_ifd: false,
         build: BuildOptions::default(),
+        timings: Timings::default(),
     };
     let progress = Progress::new(1);
     let jobs = std::slice::from_ref(job);

@@ -15,7 +15,7 @@ use super::{
     DONE, FAILED, INTERRUPTED,
     produce::{self, Options},
     reuse::{self, Derived, Reuse},
-    setup,
+    setup, timings,
 };
 use crate::{
     flags::BuildAll,
@@ -31,50 +31,59 @@ use crate::{
         table::{self, Paint},
     },
     results::{self, Entry, ImageFile, Results},
+    timings::Timings,
 };
 
 pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let started = Instant::now();
+    let timings = Timings::default();
     if flags.setup {
         setup::install(cancel)?;
     }
-    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let fleet = timings.step("read the fleet", || Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input))?;
     let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
     let results = Results::claim(&flags.out_link)?;
-    let options = Options::from_flags(&flags.stages);
+    let options = Options { timings: timings.clone(), ..Options::from_flags(&flags.stages) };
     let progress = Progress::new(plan.jobs.len());
     // Each waits for processes of its own, so they wait together.
     let (nix, source, reuse) = thread::scope(|scope| {
-        let nix = scope.spawn(|| Nix::find(cancel));
-        let source = scope.spawn(|| source(&fleet, cancel));
-        let reuse = Reuse::open(&flags.cache, options.allow_ifd, &fleet, &progress, cancel);
+        let nix = scope.spawn(|| timings.step("find Nix", || Nix::find(cancel)));
+        let source = scope.spawn(|| timings.time("ask Git for the revision", || source(&fleet, cancel)));
+        let reuse = timings.step("read what is remembered", || {
+            Reuse::open(&flags.cache, options.allow_ifd, &fleet, &progress, cancel)
+        });
         (joined(nix), joined(source), reuse)
     });
     let (nix, reuse) = (nix?, reuse?);
     if flags.dry_run || flags.evaluate {
         let derived = reuse::derive_with(reuse, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
-        return if flags.evaluate { show(&derived, cancel) } else { dry_run(&plan.jobs, &derived, cancel) };
+        let code = if flags.evaluate { show(&derived, cancel)? } else { dry_run(&plan.jobs, &derived, cancel)? };
+        write_timings(flags, &timings, &source, &nix)?;
+        return Ok(code);
     }
-    let reuse = reuse.look_up(&nix, &plan.jobs, cancel)?;
+    let reuse = timings.step("look up what is remembered", || reuse.look_up(&nix, &plan.jobs, cancel))?;
     let known = reuse.known();
     let incomplete = plan.jobs.iter().any(|job| known.get(&job.id).is_none_or(|known| !known.present));
     if flags.fleet.fleet == "demo" && !flags.setup && incomplete {
-        setup::require(cancel)?;
+        timings.step("look at this machine", || setup::require(cancel))?;
     }
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
-    let sound = reuse.save(&jobs, &progress, cancel);
+    let sound = timings.time("remember", || reuse.save(&jobs, &progress, cancel));
     progress.finish();
     let verifying = Instant::now();
     if !cancel.is_set() {
         let earlier = results.manifest().results;
-        verify(&nix, &mut jobs, if flags.verify { &[] } else { &earlier }, cancel)?;
+        let earlier = if flags.verify { &[][..] } else { &earlier };
+        timings.step("look at outputs and hash images", || verify(&nix, &mut jobs, earlier, cancel))?;
         let hosts: BTreeSet<_> = fleet.matrix.hosts.iter().map(|host| host.name.clone()).collect();
-        results.publish(jobs.iter().filter_map(|job| entry(job, &source)).collect(), &hosts, cancel)?;
+        let entries = jobs.iter().filter_map(|job| entry(job, &source)).collect();
+        timings.step("exchange the results", || results.publish(entries, &hosts, cancel))?;
     }
     seconds.verify = verifying.elapsed().as_secs_f64();
     seconds.total = started.elapsed().as_secs_f64();
     let record = record(source, &nix, seconds, jobs);
     report(flags, &record, cancel)?;
+    write_timings(flags, &timings, &record.fleet, &nix)?;
     Ok(match (cancel.is_set(), record.succeeded() && sound) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
@@ -187,6 +196,11 @@ fn report(flags: &BuildAll, record: &Record, cancel: &Cancel) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(record)?);
     }
     Ok(())
+}
+
+fn write_timings(flags: &BuildAll, timings: &Timings, fleet: &FleetRecord, nix: &Nix) -> Result<()> {
+    let Some(file) = &flags.timings.timings else { return Ok(()) };
+    timings::write(file.as_ref(), timings, "build-all", fleet, &nix.version.to_string())
 }
 
 /// Evaluates, then asks Nix what it would build and fetch; builds nothing.

@@ -17,6 +17,7 @@ mod report;
 mod reuse;
 mod setup;
 mod test_vm;
+mod timings;
 mod why;
 
 use anyhow::Result;

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Result;
 
+use super::timings::Clock;
 use crate::{
     cache::Recalled,
     eval::{self, Limits, Reply, Sources},
@@ -26,6 +27,7 @@ use crate::{
     realise,
     report::record::{JobRecord, StageSeconds},
     schedule::{self, Width},
+    timings::Timings,
 };
 
 /// How the stages are run.
@@ -37,6 +39,7 @@ pub struct Options {
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
     pub build: BuildOptions,
+    pub timings: Timings,
 }
 
 impl Options {
@@ -52,6 +55,7 @@ impl Options {
                 builders: flags.builders.clone(),
                 rebuild: false,
             },
+            timings: Timings::default(),
         }
     }
 }
@@ -63,6 +67,7 @@ const REALISERS: usize = 3;
 /// What is known of each job while the stages run.
 struct Board<'a> {
     progress: &'a Progress,
+    timings: &'a Timings,
     started: Instant,
     state: Mutex<State>,
 }
@@ -83,7 +88,7 @@ pub fn produce(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(Vec<JobRecord>, StageSeconds)> {
-    let board = Board::new(jobs, progress);
+    let board = Board::new(jobs, progress, &options.timings);
     for (id, recalled) in known {
         board.record(id, |record| record.derivation = Some(recalled.derivation.clone()));
         if recalled.present {
@@ -114,7 +119,10 @@ pub fn produce(
     };
     thread::scope(|scope| {
         // Builders that have to be asked answer while hosts are evaluated.
-        scope.spawn(|| chosen.set(choose_builders(nix, jobs, &options.build, progress, cancel)));
+        scope.spawn(|| {
+            let choose = || choose_builders(nix, jobs, &options.build, progress, cancel);
+            chosen.set(options.timings.step("ask who can build", choose))
+        });
         run_stages(nix, fleet, unknown.into_iter(), options, &board, realisers, ready, &realise, cancel)
     })?;
     if let Some(Err(error)) = chosen.into_inner() {
@@ -132,7 +140,7 @@ pub fn evaluate_only(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
-    let board = Board::new(jobs, progress);
+    let board = Board::new(jobs, progress, &options.timings);
     run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|_, _| Ok(()), cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
@@ -166,7 +174,11 @@ fn run_stages<'j>(
     let sources = Sources { version: nix.version, source: source(fleet, options), root: &fleet.root };
     let limits = |share: usize| Limits { memory: budget / share.max(1) as u64, time: options.eval_timeout };
     let evaluate = |next: &dyn Fn() -> Option<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
-        let mut on_reply = |reply| board.take(reply).into_iter().for_each(hand_on);
+        let mut clock = Clock::new(board.timings);
+        let mut on_reply = |reply| {
+            clock.take(&reply);
+            board.take(reply).into_iter().for_each(hand_on);
+        };
         eval::evaluate(sources, limits(width.evaluators), cancel, next, &mut on_reply)
     };
     schedule::pipeline(width, ready, groups, evaluate, realise)?;
@@ -231,11 +243,11 @@ fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<(String, Vec<Job>)> {
 }
 
 impl<'a> Board<'a> {
-    fn new(jobs: &[Job], progress: &'a Progress) -> Self {
+    fn new(jobs: &[Job], progress: &'a Progress, timings: &'a Timings) -> Self {
         let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
         let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
         let state = State { records, outgrew: vec![], seconds: StageSeconds::default() };
-        Self { progress, started: Instant::now(), state: Mutex::new(state) }
+        Self { progress, timings, started: Instant::now(), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -274,6 +286,7 @@ impl<'a> Board<'a> {
                 self.lock().outgrew.push((job, bytes));
             }
             Reply::Note(text) => self.progress.tell(Event::Note(text)),
+            Reply::Started | Reply::Loaded | Reply::Stopped(_) => {}
         }
         None
     }
@@ -307,7 +320,7 @@ impl<'a> Board<'a> {
             }
         };
         let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(nix, batch, options, cancel, &mut on_activity, &mut on_note)? {
+        for realised in realise::realise(nix, batch, options, cancel, self.timings, &mut on_activity, &mut on_note)? {
             let took = (!matches!(realised.outcome, Outcome::Present)).then(|| began.elapsed().as_secs_f64());
             self.end(&realised.id, realised.outcome, took, realised.machine);
         }
@@ -328,12 +341,16 @@ impl<'a> Board<'a> {
         let outgrew = std::mem::take(&mut self.lock().outgrew);
         for (job, _) in outgrew {
             let mut ready = Vec::new();
-            let mut on_reply = |reply| match reply {
-                Reply::Outgrew(job, bytes) => {
-                    let failure = eval::outgrown(sources, &job.id, bytes, limits.memory);
-                    self.end(&job.id, Outcome::Failed(failure), None, None);
+            let mut clock = Clock::new(self.timings);
+            let mut on_reply = |reply| {
+                clock.take(&reply);
+                match reply {
+                    Reply::Outgrew(job, bytes) => {
+                        let failure = eval::outgrown(sources, &job.id, bytes, limits.memory);
+                        self.end(&job.id, Outcome::Failed(failure), None, None);
+                    }
+                    reply => ready.extend(self.take(reply)),
                 }
-                reply => ready.extend(self.take(reply)),
             };
             let job = RefCell::new(Some(vec![job]));
             eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;

@@ -59,6 +59,11 @@ impl Evaluator {
         self.talk.resident().unwrap_or(0)
     }
 
+    /// The most resident memory that the process was seen with, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.talk.peak()
+    }
+
     /// Has one job evaluated. Warnings and traces of the fleet's own are handed to `on_reply`.
     pub fn ask(&mut self, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> Answer {
         // The first question also loads the flake, which may have inputs to fetch.
@@ -72,7 +77,10 @@ impl Evaluator {
             match self.talk.hear(deadline) {
                 Heard::Line(Stream::Out, _) => {}
                 Heard::Line(Stream::Err, line) => match Marker::parse(&self.nonce, &line) {
-                    Some(Marker::Begin) => said = Said::default(),
+                    Some(Marker::Begin) => {
+                        said = Said::default();
+                        on_reply(Reply::Loaded);
+                    }
                     Some(Marker::Done { drv, out, system }) => {
                         answer = Some(Answer::Done(Derivation { drv: drv.into(), out: out.into(), system }));
                     }

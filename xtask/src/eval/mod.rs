@@ -46,6 +46,12 @@ impl Limits {
 /// What an evaluator says while it works.
 #[derive(Debug)]
 pub enum Reply {
+    /// An evaluator process was started for the job that began.
+    Started,
+    /// The evaluator has read the flake and is at the job.
+    Loaded,
+    /// The evaluator process ended; the most resident bytes it was seen with.
+    Stopped(u64),
     Began(JobId),
     Done(JobId, Derivation, Duration),
     Failed(JobId, Failure, Duration),
@@ -93,14 +99,17 @@ pub fn evaluate(
     let explainer = Explainer { sources, cancel, prefixes: None };
     let mut desk = Desk { sources, limits, cancel, evaluator: None, explainer, unreadable: None };
     while let Some(group) = next() {
-        desk.evaluator = desk.evaluator.filter(|evaluator| evaluator.resident() < limits.full());
+        if desk.evaluator.as_ref().is_some_and(|evaluator| evaluator.resident() >= limits.full()) {
+            desk.dismiss(on_reply);
+        }
         for job in group {
             if cancel.is_set() {
-                return Ok(());
+                break;
             }
             desk.settle(job, on_reply)?;
         }
     }
+    desk.dismiss(on_reply);
     Ok(())
 }
 
@@ -116,6 +125,15 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    /// Ends the evaluator, if there is one.
+    fn dismiss(&mut self, on_reply: &mut dyn FnMut(Reply)) {
+        if let Some(evaluator) = self.evaluator.take() {
+            let peak = evaluator.peak();
+            drop(evaluator);
+            on_reply(Reply::Stopped(peak));
+        }
+    }
+
     fn settle(&mut self, job: Job, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
         let began = Instant::now();
         if let Some((end, said)) = &self.unreadable {
@@ -127,7 +145,10 @@ impl Desk<'_> {
         loop {
             let evaluator = match &mut self.evaluator {
                 Some(evaluator) => evaluator,
-                None => self.evaluator.insert(Evaluator::start(self.sources, self.limits, self.cancel)?),
+                None => {
+                    on_reply(Reply::Started);
+                    self.evaluator.insert(Evaluator::start(self.sources, self.limits, self.cancel)?)
+                }
             };
             let answer = evaluator.ask(&job.id, on_reply);
             let alone = evaluator.asked == 1;
@@ -139,7 +160,7 @@ impl Desk<'_> {
                 Answer::Threw(said) => self.explainer.threw(&job.id, &said),
                 Answer::Missing => self.explainer.missing(&job.id),
                 Answer::Ended(end, said) => {
-                    self.evaluator = None;
+                    self.dismiss(on_reply);
                     match end {
                         End::Cancelled => return Ok(()),
                         // What was evaluated before took the memory: the job deserves an evaluator of its own.

@@ -9,6 +9,8 @@ use serde_json::Value;
 pub enum Event {
     /// A builder starts; `machine` is empty where it runs here.
     BuildStarted { id: u64, drv: String, machine: String },
+    /// A derivation waits for another process' lock or for a machine.
+    WaitStarted { id: u64, text: String },
     /// A path is being copied from a substituter or another store.
     CopyStarted { id: u64, path: String },
     /// The activity ended, well or not.
@@ -16,7 +18,7 @@ pub enum Event {
     /// A line of a builder's output.
     LogLine { id: u64, line: String },
     /// Nix counts, over everything it was asked in this process.
-    Progress { id: u64, done: u64, expected: u64 },
+    Progress { id: u64, done: u64, expected: u64, running: u64 },
     /// The activity that the following [`Event::Progress`] with this id counts.
     Counter { id: u64, counts: Counts },
     /// An error; the text is without colours.
@@ -37,6 +39,7 @@ const COPY_PATHS: u64 = 103;
 const BUILDS: u64 = 104;
 const BUILD: u64 = 105;
 const SUBSTITUTE: u64 = 108;
+const BUILD_WAITING: u64 = 111;
 const BUILD_LOG_LINE: u64 = 101;
 const PROGRESS: u64 = 105;
 const POST_BUILD_LOG_LINE: u64 = 107;
@@ -53,6 +56,8 @@ struct Line {
     level: u64,
     #[serde(default)]
     msg: String,
+    #[serde(default)]
+    text: String,
     #[serde(default, rename = "type")]
     kind: u64,
     #[serde(default)]
@@ -73,11 +78,12 @@ pub fn parse(line: &str) -> Option<Event> {
     match (line.action.as_str(), line.kind) {
         ("start", BUILD) => Some(Event::BuildStarted { id, drv: text(0), machine: text(1) }),
         ("start", COPY_PATH | SUBSTITUTE) => Some(Event::CopyStarted { id, path: text(0) }),
+        ("start", BUILD_WAITING) => Some(Event::WaitStarted { id, text: plain(&line.text) }),
         ("start", BUILDS) => Some(Event::Counter { id, counts: Counts::Builds }),
         ("start", COPY_PATHS) => Some(Event::Counter { id, counts: Counts::Copies }),
         ("stop", _) => Some(Event::Stopped { id }),
         ("result", BUILD_LOG_LINE | POST_BUILD_LOG_LINE) => Some(Event::LogLine { id, line: plain(&text(0)) }),
-        ("result", PROGRESS) => Some(Event::Progress { id, done: number(0), expected: number(1) }),
+        ("result", PROGRESS) => Some(Event::Progress { id, done: number(0), expected: number(1), running: number(2) }),
         ("msg", _) if line.level == LEVEL_ERROR => Some(Event::Error { text: plain(&line.msg) }),
         ("msg", _) if line.level <= LEVEL_NOTICE => Some(Event::Note { text: plain(&line.msg) }),
         _ => None,
@@ -143,12 +149,16 @@ mod tests {
                 Some(Event::LogLine { id: 7, line: "hi there".into() }),
             ),
             (
-                r#"@nix {"action":"result","fields":[1,4,0,0],"id":9,"type":105}"#,
-                Some(Event::Progress { id: 9, done: 1, expected: 4 }),
+                r#"@nix {"action":"result","fields":[1,4,2,0],"id":9,"type":105}"#,
+                Some(Event::Progress { id: 9, done: 1, expected: 4, running: 2 }),
             ),
             (
                 r#"@nix {"action":"start","id":9,"level":0,"parent":0,"text":"","type":104}"#,
                 Some(Event::Counter { id: 9, counts: Counts::Builds }),
+            ),
+            (
+                r#"@nix {"action":"start","id":8,"level":1,"parent":0,"text":"waiting for lock on \u001b[35;1m'/nix/store/r9ac-a'\u001b[0m","type":111}"#,
+                Some(Event::WaitStarted { id: 8, text: "waiting for lock on '/nix/store/r9ac-a'".into() }),
             ),
             (r#"@nix {"action":"stop","id":7}"#, Some(Event::Stopped { id: 7 })),
             (

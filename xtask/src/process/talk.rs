@@ -22,6 +22,7 @@ pub struct Talk {
     lines: Receiver<(Stream, Vec<u8>)>,
     cancel: Cancel,
     memory: Option<u64>,
+    peak: u64,
     /// Why it is being ended, and since when.
     stopping: Option<(End, Instant)>,
     /// How it exited, and when that was seen.
@@ -56,7 +57,7 @@ impl Invocation {
         }
         let stdin = child.stdin.take();
         let (cancel, memory) = (cancel.clone(), self.memory);
-        Ok(Talk { child, group, stdin, lines, cancel, memory, stopping: None, exited: None, ended: None })
+        Ok(Talk { child, group, stdin, lines, cancel, memory, peak: 0, stopping: None, exited: None, ended: None })
     }
 }
 
@@ -109,10 +110,17 @@ impl Talk {
         resident(self.group)
     }
 
+    /// The most resident memory that it was seen with, in bytes; seen every few milliseconds while somebody listens.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
     fn hold_to_limits(&mut self, deadline: Instant) {
         match self.stopping {
             None => {
-                let grown = self.memory.and_then(|limit| self.resident().filter(|bytes| *bytes > limit));
+                let seen = self.resident().unwrap_or(0);
+                self.peak = self.peak.max(seen);
+                let grown = self.memory.filter(|limit| seen > *limit).map(|_| seen);
                 let reason = match (self.cancel.is_set(), Instant::now() > deadline, grown) {
                     (true, _, _) => End::Cancelled,
                     (_, true, _) => End::TimedOut,

@@ -6,4 +6,5 @@ pub mod junit;
 pub mod markdown;
 pub mod record;
 pub mod table;
+pub mod timings;
 pub mod verdicts;

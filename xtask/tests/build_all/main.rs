@@ -27,6 +27,37 @@ fn a_fleet_is_built_once_and_then_there() {
 }
 
 #[test]
+fn timings_name_everything_that_ran() {
+    let fleet = Fleet::new(&[
+        ("a", "build \"a\" \"read x < ${build \"first\" \"echo > $out\"}; echo > $out\""),
+        ("b", "throw \"b is broken\""),
+        ("c", "build \"c\" \"exit 1\""),
+    ]);
+    fleet.xtask(&["build-all", "--timings=new/page.html"]).expect(1, &["timings: new/page.html"]);
+    let page = std::fs::read_to_string(fleet.path("new/page.html")).unwrap();
+    let rows = page.split("<h2>By duration</h2>").nth(1).unwrap();
+    let row = |kind: &str, name: &str| {
+        let is_row = |line: &&str| line.contains(&format!("</i>{kind}<")) && line.contains(&format!("\">{name}<td"));
+        rows.lines().find(is_row).unwrap_or_else(|| panic!("no {kind} {name} in\n{rows}"))
+    };
+    let [a, first, c] = ["a", "first", "c"].map(|name| format!("{name}-{}", fleet.nonce));
+    for (kind, name, failed) in [
+        ("build", a.as_str(), false),
+        ("build", &first, false),
+        ("build", &c, true),
+        ("evaluation", "a.system", false),
+        ("evaluation", "b.system", true),
+        ("Drydock", "look at outputs and hash images", false),
+    ] {
+        assert_eq!(row(kind, name).contains("failed"), failed, "{name}: {}", row(kind, name));
+    }
+    assert!(row("build", &a).contains(&format!("<td>{first}<td>")), "what it waited for\n{rows}");
+    fleet.xtask(&["build-all", "a", "--timings=again.html"]).expect(0, &["1 present", "timings: again.html"]);
+    let page = std::fs::read_to_string(fleet.path("again.html")).unwrap();
+    assert!(page.contains("nothing to do") && !page.contains("</i>build<"), "{page}");
+}
+
+#[test]
 fn results_are_kept_from_the_garbage_collector() {
     let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\"")]);
     fleet.xtask(&["build-all"]).expect(0, &[]);

@@ -20,7 +20,7 @@ use super::{
     build_all,
     produce::{self, Options},
     reuse::{self, Derived},
-    setup,
+    setup, timings,
 };
 use crate::{
     diagnostic::usage,
@@ -41,6 +41,7 @@ use crate::{
         record::{JobRecord, Record, StageSeconds, VERSION},
         verdicts,
     },
+    timings::{Timings, What},
     vmtest::{
         accel::{self, Choice},
         kvm::{self, Kvm},
@@ -52,6 +53,7 @@ use crate::{
 
 pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     let started = Instant::now();
+    let timings = Timings::default();
     if flags.setup {
         setup::install(cancel)?;
     }
@@ -80,7 +82,15 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     }
     let progress = Progress::new(plan.jobs.len());
     let build = produce::choose_builders(&nix, &plan.jobs, &BuildOptions::default(), &progress, cancel)?;
-    let session = Session { flags, fleet: &fleet, nix: &nix, settings: nix.settings(cancel)?, choices, build };
+    let session = Session {
+        flags,
+        fleet: &fleet,
+        nix: &nix,
+        settings: nix.settings(cancel)?,
+        choices,
+        build,
+        timings: timings.clone(),
+    };
     for line in session.announcement() {
         progress.tell(Event::Note(line));
     }
@@ -97,6 +107,9 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
         jobs,
     };
     report(flags, &record)?;
+    if let Some(file) = &flags.timings.timings {
+        timings::write(file.as_ref(), &timings, "test-vm", &record.fleet, &record.nix)?;
+    }
     Ok(match (cancel.is_set(), record.succeeded()) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
@@ -169,6 +182,7 @@ struct Session<'a> {
     choices: BTreeMap<JobId, Choice>,
     /// With the remote builders that live, if some do not.
     build: BuildOptions,
+    timings: Timings,
 }
 
 impl Session<'_> {
@@ -190,6 +204,7 @@ impl Session<'_> {
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: self.flags.allow_import_from_derivation,
             build: self.build.clone(),
+            timings: self.timings.clone(),
         };
         let evaluating = Progress::new(jobs.len());
         let cache = CacheFlags::default();
@@ -207,7 +222,12 @@ impl Session<'_> {
         let one = |(job, failure): (&Job, Option<_>)| -> Result<JobRecord> {
             let record = match (failure, derivations.get(&job.id)) {
                 (Some(failure), _) => return Ok(JobRecord::new(job, Outcome::Failed(failure))),
-                (None, Some(derivation)) => self.test(job, derivation, progress, cancel)?,
+                (None, Some(derivation)) => {
+                    let mark = self.timings.begin(What::Test, job.id.to_string(), None);
+                    let record = self.test(job, derivation, progress, cancel)?;
+                    self.timings.end(mark, record.outcome.is_success());
+                    record
+                }
                 (None, None) => JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() }),
             };
             progress.tell(Event::Ended(job.id.clone(), record.outcome.clone()));
