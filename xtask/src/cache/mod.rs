@@ -151,15 +151,6 @@ impl<'f> Cache<'f> {
             }
             return Ok(None);
         }
-        let after = Snapshot::take(&self.fleet.root, &self.fleet.flake_ref, &state.snapshot.known, cancel);
-        match after {
-            Ok(after) if after.moment == state.snapshot.moment => {}
-            _ => {
-                return Ok(Some(
-                    "files changed while they were evaluated, so nothing of this run is remembered".into(),
-                ));
-            }
-        }
         let leaks = match evaluated.is_empty() {
             true => BTreeSet::new(),
             false => self.leaks(evaluated, cancel),
@@ -173,6 +164,11 @@ impl<'f> Cache<'f> {
                 (id.clone(), Remembered { tree: state.tree, job, derivation: derivation.clone() })
             })
             .collect();
+        // Asked last: what the jobs depend on was read from the files just now.
+        let after = Snapshot::take(&self.fleet.root, &self.fleet.flake_ref, &state.snapshot.known, cancel);
+        if !after.is_ok_and(|after| after.moment == state.snapshot.moment) {
+            return Ok(Some("files changed while they were evaluated, so nothing of this run is remembered".into()));
+        }
         let fleets = [Some(self.fleet), self.fleet.copy_of.as_deref()].into_iter().flatten();
         let hosts: BTreeSet<_> = fleets.flat_map(|fleet| &fleet.matrix.hosts).map(|host| &host.name).collect();
         state.place.add(&new, &|id| hosts.contains(&id.host))?;

@@ -31,8 +31,7 @@ pub fn sees(root: &Utf8Path, matrix: &Matrix) -> Result<()> {
     let files = list(root)?;
     let mut needed = vec!["flake.nix".to_owned(), matrix::FILE.to_owned()];
     needed.extend(matrix.hosts.iter().map(|host| format!("hosts/{}", host.name)));
-    let hidden: Vec<&str> =
-        needed.iter().map(String::as_str).filter(|path| !has(&files.tracked, path)).collect();
+    let hidden: Vec<&str> = needed.iter().map(String::as_str).filter(|path| !has(&files.tracked, path)).collect();
     match (hidden.is_empty(), files.untracked.is_empty()) {
         (true, true) => {}
         (true, false) => warn(&unseen(root, &files.untracked)),
@@ -68,8 +67,7 @@ fn walk(root: &Utf8Path, below: &Utf8Path) -> std::io::Result<Vec<String>> {
 }
 
 fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
-    let empty: Vec<&&str> =
-        hidden.iter().filter(|path| !has(&files.untracked, path)).collect();
+    let empty: Vec<&&str> = hidden.iter().filter(|path| !has(&files.untracked, path)).collect();
     let add = match has(&files.tracked, "hosts") {
         true => hidden.iter().map(|path| quote(path)).collect::<Vec<_>>().join(" "),
         false if hidden.contains(&"flake.nix") => "flake.nix hosts".to_owned(),
