@@ -4,7 +4,7 @@ use std::{sync::mpsc::Receiver, time::Duration};
 
 use rayon::prelude::*;
 
-use super::{Finding, Needs, emulation};
+use super::{Finding, Needs, emulation, sandbox};
 use crate::{
     nix::{Nix, Settings, Version, argv, remote},
     process::{Cancel, Invocation},
@@ -35,6 +35,7 @@ pub fn examine(needs: &Needs, kvm: &Receiver<Kvm>, cancel: &Cancel) -> Vec<Findi
     };
     findings.push(flakes(&settings));
     findings.push(trust(nix.version, cancel));
+    findings.push(sandbox::examine(&settings, cancel));
     let probes = remote::probe(nix.version, &settings.builders(), cancel);
     // A builder that is down builds for nobody.
     let live: Vec<String> = probes.iter().filter(|probe| probe.answer.is_ok()).map(|p| p.line.clone()).collect();

@@ -4,6 +4,7 @@
 mod emulation;
 mod engine;
 mod machine;
+mod sandbox;
 
 use std::collections::BTreeSet;
 

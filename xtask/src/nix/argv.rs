@@ -156,6 +156,16 @@ pub fn build_attribute(source: Source<'_>, attribute: &str) -> Vec<String> {
     nix(head.into_iter().chain(source.arguments()).chain([format!("{}#{attribute}", source.flake)]))
 }
 
+/// Builds something that was never built before in the configured sandbox, or not at all.
+pub fn sandbox_probe(system: &str, number: u128) -> Vec<String> {
+    let expression = format!(
+        "derivation {{ name = \"drydock-probe-{number}\"; system = \"{system}\"; builder = \"/bin/sh\"; \
+         args = [ \"-c\" \": > $out\" ]; }}"
+    );
+    let head = ["build", "--no-link", "--option", "sandbox-fallback", "false", "--impure", "--expr", &expression];
+    nix(head)
+}
+
 /// What a person runs to see one derivation fail again.
 pub fn build_again(drv: &str) -> Vec<String> {
     ["nix", "build", "--no-link", "--print-build-logs", &format!("{drv}^*")].map(str::to_owned).to_vec()
@@ -251,6 +261,10 @@ mod tests {
         );
         check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
+        check(
+            &sandbox_probe("s", 7),
+            "nix … build --no-link --option sandbox-fallback false --impure --expr 'derivation { name = \"drydock-probe-7\"; system = \"s\"; builder = \"/bin/sh\"; args = [ \"-c\" \": > $out\" ]; }'",
+        );
         check(&sha256(&["/a"]), "nix … hash file --type sha256 --base16 /a");
     }
 }
