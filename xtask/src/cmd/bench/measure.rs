@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::{
     memory::Watch,
-    report::{Comparison, Sample, Series},
+    report::{self, Comparison, Sample, Series},
 };
 use crate::process::{Cancel, Captured, Invocation};
 
@@ -22,12 +22,13 @@ pub struct Way<'a> {
     command: Invocation,
     /// A text that standard output must contain, and how often: a program that fails quietly is not quick.
     expected: Option<(&'static str, usize)>,
+    once: bool,
 }
 
 impl<'a> Way<'a> {
     pub fn new(name: impl Into<String>, command: Invocation) -> Self {
         let command = command.timeout(PATIENCE);
-        Self { name: name.into(), before: Box::new(|| Ok(())), command, expected: None }
+        Self { name: name.into(), before: Box::new(|| Ok(())), command, expected: None, once: false }
     }
 
     pub fn after(mut self, before: impl Fn() -> Result<()> + 'a) -> Self {
@@ -37,6 +38,13 @@ impl<'a> Way<'a> {
 
     pub fn expecting(mut self, text: &'static str, times: usize) -> Self {
         self.expected = Some((text, times));
+        self
+    }
+
+    /// Only in the first round, for what takes long and decides nothing; its name says so.
+    pub fn once(mut self) -> Self {
+        self.once = true;
+        self.name += " (once)";
         self
     }
 
@@ -78,7 +86,7 @@ pub fn compare(title: &str, rounds: u8, ways: &[Way<'_>], cancel: &Cancel) -> Re
     let mut series: Vec<Series> = ways.iter().map(|way| Series::new(&way.name)).collect();
     for round in 1..=usize::from(rounds) {
         for (index, (way, series)) in ways.iter().zip(&mut series).enumerate() {
-            if series.failed {
+            if series.failed || way.once && round > 1 {
                 continue;
             }
             let sample = way.sample(cancel)?;
@@ -86,16 +94,17 @@ pub fn compare(title: &str, rounds: u8, ways: &[Way<'_>], cancel: &Cancel) -> Re
                 bail!("interrupted");
             }
             match sample {
-                Ok(sample) => series.samples.push(sample),
+                Ok(sample) => {
+                    eprintln!("{title}, {round} of {rounds}: {}: {}", way.name, report::seconds(sample.seconds));
+                    series.samples.push(sample);
+                }
                 Err(why) if index == 0 => bail!("{title}: {why}"),
                 Err(why) => {
-                    eprintln!("{title}: {why}");
+                    eprintln!("{title}, {round} of {rounds}: {why}");
                     series.failed = true;
                 }
             }
         }
-        let shown: Vec<String> = series.iter().map(|series| format!("{} {}", series.name, series.last())).collect();
-        eprintln!("{title}: round {round} of {rounds}: {}", shown.join(", "));
     }
     Ok(Comparison { title: title.to_owned(), series })
 }
@@ -123,6 +132,15 @@ mod tests {
         let comparison = compare("nothing", 3, &ways, &Cancel::default()).unwrap();
         assert_eq!(prepared.get(), 3);
         assert!(comparison.series.iter().all(|series| series.samples.len() == 3 && !series.failed));
+    }
+
+    #[test]
+    fn what_is_done_once_is_not_done_again() {
+        let ways = [way("first", "exit 0"), way("second", "exit 0").once()];
+        let comparison = compare("nothing", 3, &ways, &Cancel::default()).unwrap();
+        let counts: Vec<(&str, usize)> =
+            comparison.series.iter().map(|series| (series.name.as_str(), series.samples.len())).collect();
+        assert_eq!(counts, [("first", 3), ("second (once)", 1)]);
     }
 
     #[test]

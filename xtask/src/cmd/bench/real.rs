@@ -33,7 +33,7 @@ pub fn evaluate(flags: &Bench, from: &Utf8Path, base: &Utf8Path, cancel: &Cancel
     // The times of evaluators depend on what they are allowed to use, so everybody comes with each limit.
     let mut ways = vec![tools.evaluate(), tools.evaluate_forgetful()];
     ways.extend(tools.limits.iter().filter_map(|limit| tools.eval_jobs(*limit)));
-    ways.extend([tools.nix_eval_loop(), tools.nix_eval()]);
+    ways.extend([tools.nix_eval_loop().once(), tools.nix_eval().once()]);
     let edit = || scratch.comment("flake.nix");
     let ways: Vec<Way<'_>> = ways.into_iter().map(|way| way.after(edit)).collect();
     let cold = compare(&title("all evaluated"), flags.rounds, &ways, cancel)?;

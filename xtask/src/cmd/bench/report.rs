@@ -42,14 +42,6 @@ impl Series {
         self.samples.iter().filter_map(|sample| sample.peak).reduce(Peak::most)
     }
 
-    /// The latest run, for a line of progress.
-    pub fn last(&self) -> String {
-        match self.samples.last() {
-            Some(sample) if !self.failed => seconds(sample.seconds),
-            _ => "failed".to_owned(),
-        }
-    }
-
     fn memory(&self) -> String {
         match self.peak() {
             None => "–".to_owned(),
