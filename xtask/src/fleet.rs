@@ -2,8 +2,10 @@
 //! its matrix.
 
 mod git;
+mod inputs;
 
 pub use git::{add as add_to_git, nix_files, revision};
+pub use inputs::slow as slow_inputs;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};

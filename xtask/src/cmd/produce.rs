@@ -15,7 +15,7 @@ use crate::{
     cache::Recalled,
     eval::{self, Limits, Reply, Sources},
     flags::StageFlags,
-    fleet::Fleet,
+    fleet::{self, Fleet},
     job::{Derivation, Failure, Job, JobId, Outcome},
     nix::{
         Builder, Nix,
@@ -168,6 +168,9 @@ fn run_stages<'j>(
     cancel: &Cancel,
 ) -> Result<()> {
     let groups = by_host(jobs);
+    if !groups.is_empty() {
+        fleet::slow_inputs(fleet).into_iter().for_each(|text| board.progress.tell(Event::Note(text)));
+    }
     let budget = eval::memory_budget();
     let evaluators = options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget, groups.len()));
     let width = Width { evaluators: evaluators.min(groups.len()), realisers };

@@ -41,7 +41,8 @@ fn judge(probe: &Captured) -> Finding {
              the network and on this machine's files",
         );
     }
-    let mut lines = probe.stderr.lines().map(str::trim).filter(|line| line.contains("error") || line.contains("reason"));
+    let mut lines =
+        probe.stderr.lines().map(str::trim).filter(|line| line.contains("error") || line.contains("reason"));
     let said = lines.next_back().map_or_else(|| probe.end.to_string(), str::to_owned);
     Finding::warn(CHECK, format!("a build of one line failed: {said}"), "`nix config show` tells what builds may use")
 }
