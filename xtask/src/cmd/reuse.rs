@@ -135,7 +135,8 @@ pub fn derive(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Derived> {
-    let reuse = Reuse::open(flags, options.allow_ifd, fleet, progress, cancel)?;
+    let open = || Reuse::open(flags, options.allow_ifd, fleet, progress, cancel);
+    let reuse = options.timings.step("read what is remembered", open)?;
     derive_with(reuse, nix, fleet, jobs, options, progress, cancel)
 }
 
@@ -149,14 +150,14 @@ pub fn derive_with(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Derived> {
-    let reuse = reuse.look_up(nix, jobs, cancel)?;
+    let reuse = options.timings.step("look up what is remembered", || reuse.look_up(nix, jobs, cancel))?;
     let known = reuse.known();
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
         false => produce::evaluate_only(nix, fleet, &unknown, options, progress, cancel)?,
     };
-    let sound = reuse.save_derivations(&derivations, progress, cancel);
+    let sound = options.timings.time("remember", || reuse.save_derivations(&derivations, progress, cancel));
     progress.finish();
     let remembered = known.len();
     derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));

@@ -140,7 +140,7 @@ fn reason(spans: &[Span], at: usize, release: Release) -> &'static str {
         What::Evaluation => "the evaluator to read the flake",
         What::Build if spans.iter().any(lock) => "a lock, which is looked at every second",
         What::Build | What::Download => "Nix to begin",
-        What::Test => "a free place to run",
+        What::Test if anywhere(What::Test) => "a free place to run",
         _ if anywhere(What::Evaluator) || anywhere(What::Realiser) => "Nix to end",
         _ => "what is not measured",
     }

@@ -19,6 +19,8 @@ use crate::{
 struct Check {
     name: &'static str,
     argv: Vec<String>,
+    /// Programs besides its own that the command starts.
+    needs: &'static [&'static str],
     limit: Duration,
 }
 
@@ -73,7 +75,11 @@ fn checks() -> Result<Vec<Check>> {
     let own = std::env::current_exe().context("cannot tell the path of this program")?;
     let own = own.to_str().context("the path of this program is not UTF-8")?;
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    let check = |name, argv: &[&str], limit| Check { name, argv: argv.iter().map(|&a| a.to_owned()).collect(), limit };
+    let check = |name, argv: &[&str], limit| {
+        let argv = argv.iter().map(|&argument| argument.to_owned()).collect();
+        Check { name, argv, needs: &[], limit }
+    };
+    let installer = check("installer", &["python3", "ci/tests/check-installer"], minutes(2));
     Ok(vec![
         check("format", &["cargo", "fmt", "--all", "--check"], minutes(2)),
         check("shell", &["shellcheck", "ci/setup", ".ci/run"], minutes(2)),
@@ -84,6 +90,7 @@ fn checks() -> Result<Vec<Check>> {
             &["cargo", "clippy", "--quiet", "--all-targets", "--locked", "--", "--deny", "warnings"],
             minutes(10),
         ),
+        Check { needs: &["bash", "jq", "awk"], ..installer },
         check("tests", &["cargo", "test", "--locked"], minutes(20)),
         check(
             "demo-build",
@@ -97,11 +104,37 @@ fn checks() -> Result<Vec<Check>> {
 
 impl Check {
     fn run(&self, root: &Utf8Path, cancel: &Cancel) -> Result<Verdict> {
-        if !self.argv[0].contains('/') && !on_path(&self.argv[0]) {
-            return Ok(Verdict::NotRun(format!("`{}` is not installed", self.argv[0])));
+        let own = Some(self.argv[0].as_str()).filter(|program| !program.contains('/'));
+        if let Some(missing) = own.into_iter().chain(self.needs.iter().copied()).find(|program| !on_path(program)) {
+            return Ok(Verdict::NotRun(format!("`{missing}` is not installed")));
         }
         let invocation = Invocation::new(self.argv.clone()).dir(root).timeout(self.limit);
         let end = invocation.stream(cancel, &mut |_, line| eprintln!("{line}"))?;
         Ok(if end.is_success() { Verdict::Passed } else { Verdict::Failed(end) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_run_is_neither_passed_nor_failed() {
+        let rows: [(&[&str], &'static [&'static str], &str); 4] = [
+            (&["true"], &["sh"], "passed"),
+            (&["false"], &["sh"], "failed"),
+            (&["true"], &["no-such-program"], "not run: `no-such-program` is not installed"),
+            (&["no-such-program"], &[], "not run: `no-such-program` is not installed"),
+        ];
+        for (argv, needs, expected) in rows {
+            let argv: Vec<String> = argv.iter().map(|&argument| argument.to_owned()).collect();
+            let check = Check { name: "x", argv, needs, limit: Duration::from_secs(10) };
+            let words = match check.run(Utf8Path::new("/"), &Cancel::default()).unwrap() {
+                Verdict::Passed => "passed".to_owned(),
+                Verdict::Failed(_) => "failed".to_owned(),
+                Verdict::NotRun(why) => format!("not run: {why}"),
+            };
+            assert_eq!(words, expected);
+        }
     }
 }

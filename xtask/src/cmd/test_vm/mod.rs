@@ -61,7 +61,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     if !flags.all && selection.hosts.is_empty() && selection.tag.is_empty() && selection.system.is_empty() {
         return Err(usage("which hosts? Name some, or --all for every host of the fleet (`cargo xtask list`)"));
     }
-    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let fleet = timings.step("read the fleet", || Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input))?;
     let plan = plan::plan(&fleet.matrix, &Selection::tests(selection, &tests(&flags.test)?)?)?;
     if flags.interactive && plan.jobs.len() != 1 {
         let ids: Vec<String> = plan.jobs.iter().map(|job| job.id.to_string()).collect();
@@ -71,17 +71,19 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
             ids.join(", ")
         )));
     }
-    let nix = Nix::find(cancel)?;
+    let nix = timings.step("find Nix", || Nix::find(cancel))?;
     if flags.fleet.fleet == "demo" && !flags.setup {
-        setup::require(cancel)?;
+        timings.step("look at this machine", || setup::require(cancel))?;
     }
-    let choices = choices(flags, &fleet, &plan.jobs, cancel)?;
+    let choices = timings.step("try KVM where it matters", || choices(flags, &fleet, &plan.jobs, cancel))?;
     if flags.interactive {
         let job = &plan.jobs[0];
         return interactive::run(&fleet, &job.id, &choices[&job.id], &room(&job.id, "interactive")?, cancel);
     }
     let progress = Progress::new(plan.jobs.len());
-    let build = produce::choose_builders(&nix, &plan.jobs, &BuildOptions::default(), &progress, cancel)?;
+    let build = timings.step("ask who can build", || {
+        produce::choose_builders(&nix, &plan.jobs, &BuildOptions::default(), &progress, cancel)
+    })?;
     let session = Session {
         flags,
         fleet: &fleet,
