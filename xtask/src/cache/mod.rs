@@ -71,8 +71,8 @@ pub struct Recalled {
     pub derivation: Derivation,
     /// True if its output is valid, so that there is nothing to build either.
     pub present: bool,
-    /// True if files changed that the job does not depend on.
-    pub moved: bool,
+    /// What the job depends on, if other files changed since it was remembered.
+    moved: Option<Digest>,
 }
 
 impl<'f> Cache<'f> {
@@ -144,8 +144,7 @@ impl<'f> Cache<'f> {
         cancel: &Cancel,
     ) -> Result<Option<String>> {
         let Ok(state) = &self.state else { return Ok(None) };
-        let moved = recalled.values().any(|recalled| recalled.moved);
-        if evaluated.is_empty() && !moved {
+        if evaluated.is_empty() && recalled.values().all(|recalled| recalled.moved.is_none()) {
             if state.snapshot.reread(&state.before) {
                 self.save_files(state)?;
             }
@@ -156,14 +155,16 @@ impl<'f> Cache<'f> {
             false => self.leaks(evaluated, cancel),
         };
         let mut depends = Depends::on(&state.snapshot.tree);
-        let again = recalled.iter().filter(|(_, recalled)| recalled.moved);
-        let all = evaluated.iter().chain(again.map(|(id, recalled)| (id, &recalled.derivation)));
-        let new: BTreeMap<JobId, Remembered> = all
-            .map(|(id, derivation)| {
-                let job = (!leaks.contains(id)).then(|| job_key(state.ambient, depends.digest(id)));
-                (id.clone(), Remembered { tree: state.tree, job, derivation: derivation.clone() })
-            })
-            .collect();
+        let fresh = evaluated.iter().map(|(id, derivation)| {
+            let job = (!leaks.contains(id)).then(|| job_key(state.ambient, depends.digest(id)));
+            (id, job, derivation)
+        });
+        let again = recalled.iter().filter(|(_, recalled)| recalled.moved.is_some());
+        let again = again.map(|(id, recalled)| (id, recalled.moved, &recalled.derivation));
+        let remember =
+            |job, derivation: &Derivation| Remembered { tree: state.tree, job, derivation: derivation.clone() };
+        let new: BTreeMap<JobId, Remembered> =
+            fresh.chain(again).map(|(id, job, derivation)| (id.clone(), remember(job, derivation))).collect();
         // Asked last: what the jobs depend on was read from the files just now.
         let after = Snapshot::take(&self.fleet.root, &self.fleet.flake_ref, &state.snapshot.known, cancel);
         if !after.is_ok_and(|after| after.moment == state.snapshot.moment) {
@@ -200,18 +201,18 @@ impl<'f> Cache<'f> {
 }
 
 impl State {
-    fn look_up(&self, jobs: &[Job]) -> BTreeMap<JobId, (&Remembered, bool)> {
+    fn look_up(&self, jobs: &[Job]) -> BTreeMap<JobId, (&Remembered, Option<Digest>)> {
         let mut depends = None;
         let mut found = BTreeMap::new();
         for id in jobs.iter().map(|job| &job.id) {
             let Some(list) = self.remembered.get(id) else { continue };
             if let Some(remembered) = list.iter().rfind(|remembered| remembered.tree == self.tree) {
-                found.insert(id.clone(), (remembered, false));
+                found.insert(id.clone(), (remembered, None));
                 continue;
             }
             let depends = depends.get_or_insert_with(|| Depends::on(&self.snapshot.tree));
             let key = Some(job_key(self.ambient, depends.digest(id)));
-            found.extend(list.iter().rfind(|r| r.job == key).map(|remembered| (id.clone(), (remembered, true))));
+            found.extend(list.iter().rfind(|r| r.job == key).map(|remembered| (id.clone(), (remembered, key))));
         }
         found
     }
