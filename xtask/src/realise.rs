@@ -41,7 +41,6 @@ pub struct Realised {
 
 /// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
 pub fn realise(
-    nix: &Nix,
     batch: &[(JobId, Derivation)],
     options: &BuildOptions,
     cancel: &Cancel,
@@ -54,7 +53,7 @@ pub fn realise(
     let outs: Vec<&str> = batch.iter().map(|(_, d)| d.out.as_str()).collect();
     // What is not on disk cannot be valid; whether what is there is whole, only the store knows.
     let there: Vec<&str> = batch.iter().filter(|(_, d)| d.out.exists()).map(|(_, d)| d.out.as_str()).collect();
-    let invalid = if there.is_empty() { vec![] } else { nix.invalid(&there, cancel)? };
+    let invalid = if there.is_empty() { vec![] } else { Nix::invalid(&there, cancel)? };
     let present = |out: &str| there.contains(&out) && !invalid.iter().any(|path| path == out);
     let wanted: BTreeSet<&str> = batch
         .iter()
@@ -70,7 +69,7 @@ pub fn realise(
     let end = watched.watch(&drvs, options, cancel, on_activity, on_note)?;
     watched.settle(end == End::Cancelled);
     // The question after an interrupt must still be answered, so it does not listen to it.
-    let still: BTreeSet<String> = nix.invalid(&outs, &Cancel::default())?.into_iter().collect();
+    let still: BTreeSet<String> = Nix::invalid(&outs, &Cancel::default())?.into_iter().collect();
     timings.end(process, end != End::Cancelled);
     let mut closures = Closures::default();
     batch

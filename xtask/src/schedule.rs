@@ -33,7 +33,7 @@ struct Between<T> {
 /// How long a taker waits for more once something is there, and again after each that comes: what is evaluated
 /// in quick succession is realised by one process, and nobody notices where hosts take seconds.
 const PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(150);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 impl<T> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, Between<T>> {

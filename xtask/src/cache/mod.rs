@@ -114,7 +114,7 @@ impl<'f> Cache<'f> {
 
     /// The jobs' derivations as far as they are known and still good for something: the output is valid, or
     /// the derivation is, so that it can be built. One question to the store, however many jobs there are.
-    pub fn recall(&self, nix: &Nix, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Recalled>> {
+    pub fn recall(&self, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Recalled>> {
         let Ok(state) = &self.state else { return Ok(BTreeMap::new()) };
         let mut found = state.look_up(jobs);
         let paths: Vec<&str> =
@@ -122,7 +122,7 @@ impl<'f> Cache<'f> {
         if paths.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let invalid: BTreeSet<String> = nix.invalid(&paths, cancel)?.into_iter().collect();
+        let invalid: BTreeSet<String> = Nix::invalid(&paths, cancel)?.into_iter().collect();
         found.retain(|_, (remembered, _)| {
             let Derivation { drv, out, .. } = &remembered.derivation;
             !invalid.contains(drv.as_str()) || !invalid.contains(out.as_str())

@@ -52,8 +52,10 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         let reuse = timings.step("read what is remembered", || {
             Reuse::open(&flags.cache, options.allow_ifd, &fleet, &progress, cancel)
         });
+        let reuse = timings.step("look up what is remembered", || reuse.and_then(|r| r.look_up(&plan.jobs, cancel)));
         (joined(nix), joined(source), reuse)
     });
+    // Without a fit Nix nothing could be looked up, and that is the better explanation.
     let (nix, reuse) = (nix?, reuse?);
     if flags.dry_run || flags.evaluate {
         let derived = reuse::derive_with(reuse, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
@@ -61,24 +63,30 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         write_timings(flags, &timings, &source, &nix)?;
         return Ok(code);
     }
-    let reuse = timings.step("look up what is remembered", || reuse.look_up(&nix, &plan.jobs, cancel))?;
     let known = reuse.known();
     let incomplete = plan.jobs.iter().any(|job| known.get(&job.id).is_none_or(|known| !known.present));
     if flags.fleet.fleet == "demo" && !flags.setup && incomplete {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
-    let sound = timings.time("remember", || reuse.save(&jobs, &progress, cancel));
-    progress.finish();
     let verifying = Instant::now();
-    if !cancel.is_set() {
+    let evaluated = reuse::evaluated(&jobs);
+    let mut publish = || -> Result<()> {
         let earlier = results.manifest().results;
         let earlier = if flags.verify { &[][..] } else { &earlier };
         timings.step("look at outputs and hash images", || verify(&nix, &mut jobs, earlier, cancel))?;
         let hosts: BTreeSet<_> = fleet.matrix.hosts.iter().map(|host| host.name.clone()).collect();
         let entries = jobs.iter().filter_map(|job| entry(job, &source)).collect();
-        timings.step("exchange the results", || results.publish(entries, &hosts, cancel))?;
-    }
+        timings.step("exchange the results", || results.publish(entries, &hosts, cancel))
+    };
+    // What is remembered and what is published have nothing to do with each other, so one does not wait for the other.
+    let (sound, published) = thread::scope(|scope| {
+        let saving = scope.spawn(|| timings.time("remember", || reuse.save(&evaluated, &progress, cancel)));
+        let published = if cancel.is_set() { Ok(()) } else { publish() };
+        (joined(saving), published)
+    });
+    progress.finish();
+    published?;
     seconds.verify = verifying.elapsed().as_secs_f64();
     seconds.total = started.elapsed().as_secs_f64();
     let record = record(source, &nix, seconds, jobs);

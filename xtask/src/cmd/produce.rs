@@ -115,7 +115,7 @@ pub fn produce(
         };
         let share = if last { 1 } else { realisers };
         build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
-        board.realise(nix, &batch, &build, cancel)
+        board.realise(&batch, &build, cancel)
     };
     thread::scope(|scope| {
         // Builders that have to be asked answer while hosts are evaluated.
@@ -303,7 +303,7 @@ impl<'a> Board<'a> {
         self.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
-    fn realise(&self, nix: &Nix, batch: &[(JobId, Derivation)], options: &BuildOptions, cancel: &Cancel) -> Result<()> {
+    fn realise(&self, batch: &[(JobId, Derivation)], options: &BuildOptions, cancel: &Cancel) -> Result<()> {
         let began = Instant::now();
         let shared = match batch.len() {
             1 => String::new(),
@@ -323,7 +323,7 @@ impl<'a> Board<'a> {
             }
         };
         let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(nix, batch, options, cancel, self.timings, &mut on_activity, &mut on_note)? {
+        for realised in realise::realise(batch, options, cancel, self.timings, &mut on_activity, &mut on_note)? {
             let took = (!matches!(realised.outcome, Outcome::Present)).then(|| began.elapsed().as_secs_f64());
             self.end(&realised.id, realised.outcome, took, realised.machine);
         }

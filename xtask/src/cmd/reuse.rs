@@ -57,9 +57,9 @@ impl<'f> Reuse<'f> {
     }
 
     /// Looks the jobs up. Errors: the store cannot be asked.
-    pub fn look_up(mut self, nix: &Nix, jobs: &[Job], cancel: &Cancel) -> Result<Self> {
+    pub fn look_up(mut self, jobs: &[Job], cancel: &Cancel) -> Result<Self> {
         if let Some(cache) = &self.cache {
-            self.recalled = cache.recall(nix, jobs, cancel)?;
+            self.recalled = cache.recall(jobs, cancel)?;
         }
         Ok(self)
     }
@@ -71,19 +71,7 @@ impl<'f> Reuse<'f> {
 
     /// Remembers what the run found out. False if `--verify-cache` found something remembered to be wrong. That
     /// nothing could be remembered is told but no failure.
-    pub fn save(&self, jobs: &[JobRecord], progress: &Progress, cancel: &Cancel) -> bool {
-        let evaluated = jobs.iter().filter(|job| job.evaluate_seconds.is_some());
-        let evaluated = evaluated.filter_map(|job| Some((job.job.clone(), job.derivation.clone()?))).collect();
-        self.save_derivations(&evaluated, progress, cancel)
-    }
-
-    /// As [`Self::save`], for what was evaluated and not built.
-    pub fn save_derivations(
-        &self,
-        evaluated: &BTreeMap<JobId, Derivation>,
-        progress: &Progress,
-        cancel: &Cancel,
-    ) -> bool {
+    pub fn save(&self, evaluated: &BTreeMap<JobId, Derivation>, progress: &Progress, cancel: &Cancel) -> bool {
         let Some(cache) = &self.cache else { return true };
         let wrong = if self.verify { cache::wrong(&self.recalled, evaluated) } else { Vec::new() };
         for (id, remembered, fresh) in &wrong {
@@ -102,6 +90,12 @@ impl<'f> Reuse<'f> {
         word.into_iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
         wrong.is_empty()
     }
+}
+
+/// The derivations of the jobs that this run evaluated.
+pub fn evaluated(jobs: &[JobRecord]) -> BTreeMap<JobId, Derivation> {
+    let evaluated = jobs.iter().filter(|job| job.evaluate_seconds.is_some());
+    evaluated.filter_map(|job| Some((job.job.clone(), job.derivation.clone()?))).collect()
 }
 
 /// What evaluation, or the memory of an earlier one, gives for the jobs of a run that builds nothing.
@@ -140,7 +134,7 @@ pub fn derive(
     derive_with(reuse, nix, fleet, jobs, options, progress, cancel)
 }
 
-/// As [`derive`], with a cache that was opened before.
+/// As [`derive`], with a cache in which the jobs were looked up before.
 pub fn derive_with(
     reuse: Reuse<'_>,
     nix: &Nix,
@@ -150,14 +144,13 @@ pub fn derive_with(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Derived> {
-    let reuse = options.timings.step("look up what is remembered", || reuse.look_up(nix, jobs, cancel))?;
     let known = reuse.known();
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
         false => produce::evaluate_only(nix, fleet, &unknown, options, progress, cancel)?,
     };
-    let sound = options.timings.time("remember", || reuse.save_derivations(&derivations, progress, cancel));
+    let sound = options.timings.time("remember", || reuse.save(&derivations, progress, cancel));
     progress.finish();
     let remembered = known.len();
     derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));

@@ -45,7 +45,7 @@ impl Snapshot {
             ..Self::default()
         };
         let out = derivation.out.as_str();
-        if nix.invalid(&[out], cancel)?.is_empty() {
+        if Nix::invalid(&[out], cancel)?.is_empty() {
             let closure = Invocation::new(argv::requisites(&[out])).read(cancel)?;
             snapshot.closure = Some(names_of(&closure));
             snapshot.closure_size = nix.path_info(&[out], cancel)?.first().map(|info| info.closure_size);

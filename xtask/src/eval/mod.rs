@@ -41,6 +41,12 @@ impl Limits {
         const ROOMY: u64 = 1700 << 20;
         (self.memory / 2).min(ROOMY)
     }
+
+    /// Resident bytes above which not even another job of the same host is added: the next one would probably
+    /// be stopped for its memory, and its work be lost.
+    fn brimful(self) -> u64 {
+        self.memory / 4 * 3
+    }
 }
 
 /// What an evaluator says while it works.
@@ -99,13 +105,12 @@ pub fn evaluate(
     let explainer = Explainer { sources, cancel, prefixes: None };
     let mut desk = Desk { sources, limits, cancel, evaluator: None, explainer, unreadable: None };
     while let Some(group) = next() {
-        if desk.evaluator.as_ref().is_some_and(|evaluator| evaluator.resident() >= limits.full()) {
-            desk.dismiss(on_reply);
-        }
+        desk.dismiss_above(limits.full(), on_reply);
         for job in group {
             if cancel.is_set() {
                 break;
             }
+            desk.dismiss_above(limits.brimful(), on_reply);
             desk.settle(job, on_reply)?;
         }
     }
@@ -125,6 +130,12 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    fn dismiss_above(&mut self, bytes: u64, on_reply: &mut dyn FnMut(Reply)) {
+        if self.evaluator.as_ref().is_some_and(|evaluator| evaluator.resident() >= bytes) {
+            self.dismiss(on_reply);
+        }
+    }
+
     /// Ends the evaluator, if there is one.
     fn dismiss(&mut self, on_reply: &mut dyn FnMut(Reply)) {
         if let Some(evaluator) = self.evaluator.take() {

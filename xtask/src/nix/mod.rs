@@ -62,7 +62,7 @@ impl Nix {
     }
 
     /// Of the given store paths those that are not valid; one process however many paths there are.
-    pub fn invalid(&self, paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
+    pub fn invalid(paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
         let mut invalid = Vec::new();
         for chunk in paths.chunks(argv::MOST_PATHS) {
             let captured = Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).capture(cancel)?;

@@ -72,7 +72,7 @@ pub enum Said<'a> {
 
 impl Test<'_> {
     /// Runs the test once. Its log goes to `log.txt` in [`Test::dir`], screenshots beside it.
-    pub fn run(&self, nix: &Nix, cancel: &Cancel, say: &dyn Fn(Said<'_>)) -> Result<Run> {
+    pub fn run(&self, cancel: &Cancel, say: &dyn Fn(Said<'_>)) -> Result<Run> {
         fs::create_dir_all(self.dir).with_context(|| format!("cannot make {}", self.dir))?;
         let file = self.dir.join("log.txt");
         let mut copy = BufWriter::new(fs::File::create(&file).with_context(|| format!("cannot write {file}"))?);
@@ -90,7 +90,7 @@ impl Test<'_> {
             }
         };
         let (verdict, took, seen) = match self.place {
-            Place::Sandbox => self.build(nix, cancel, &mut take)?,
+            Place::Sandbox => self.build(cancel, &mut take)?,
             Place::Outside => self.drive(cancel, &mut take)?,
         };
         if !seen && !cancel.is_set() {
@@ -110,9 +110,9 @@ impl Test<'_> {
     /// As a Nix build. `--rebuild` runs a test again that passed before; that its output then differs in a
     /// few seconds' digits is no failure of the test. The last value is false if the test ran in an earlier
     /// or in another process, so that its log was not seen.
-    fn build(&self, nix: &Nix, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
+    fn build(&self, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
         let (drv, out) = (self.derivation.drv.as_str(), self.derivation.out.as_str());
-        let valid = nix.invalid(&[out], cancel)?.is_empty();
+        let valid = Nix::invalid(&[out], cancel)?.is_empty();
         if valid && !self.rerun {
             return Ok((Verdict::PassedBefore, Duration::ZERO, false));
         }
@@ -142,7 +142,7 @@ impl Test<'_> {
         let took = began.elapsed();
         let passed = match valid {
             true => end.is_success() || differs,
-            false => nix.invalid(&[out], &Cancel::default())?.is_empty(),
+            false => Nix::invalid(&[out], &Cancel::default())?.is_empty(),
         };
         let verdict = match (passed, end) {
             (true, _) => Verdict::Passed,

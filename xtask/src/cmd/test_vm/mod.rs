@@ -286,7 +286,7 @@ impl Session<'_> {
                 timeout: limit,
                 scale: if demands && choice.accel == Accel::Tcg { place::TCG_SCALE } else { 1 },
             };
-            let run = test.run(self.nix, cancel, &say)?;
+            let run = test.run(cancel, &say)?;
             let interrupted = matches!(run.verdict, Verdict::Interrupted);
             let failed = matches!(run.verdict, Verdict::Failed(_));
             // The files of a failure are worth more than those of a later pass.
