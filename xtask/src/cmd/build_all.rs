@@ -49,10 +49,9 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let (nix, source, reuse) = thread::scope(|scope| {
         let nix = scope.spawn(|| timings.step("find Nix", || Nix::find(cancel)));
         let source = scope.spawn(|| timings.time("ask Git for the revision", || source(&fleet, cancel)));
-        let reuse = timings.step("read what is remembered", || {
-            Reuse::open(&flags.cache, options.allow_ifd, &fleet, &progress, cancel)
+        let reuse = timings.step("look up what is remembered", || {
+            Reuse::look_up(&flags.cache, options.allow_ifd, &fleet, &plan.jobs, &progress, cancel)
         });
-        let reuse = timings.step("look up what is remembered", || reuse.and_then(|r| r.look_up(&plan.jobs, cancel)));
         (joined(nix), joined(source), reuse)
     });
     // Without a fit Nix nothing could be looked up, and that is the better explanation.

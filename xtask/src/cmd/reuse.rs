@@ -28,11 +28,13 @@ pub struct Reuse<'f> {
 }
 
 impl<'f> Reuse<'f> {
-    /// Reads what is remembered of the fleet, and the fleet. Errors: the flags want an absent cache verified.
-    pub fn open(
+    /// Looks the jobs up in what is remembered of the fleet. Errors: the flags want an absent cache verified; the
+    /// store cannot be asked.
+    pub fn look_up(
         flags: &CacheFlags,
         allow_ifd: bool,
         fleet: &'f Fleet,
+        jobs: &[Job],
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Self> {
@@ -52,16 +54,9 @@ impl<'f> Reuse<'f> {
             return Ok(reuse);
         }
         cache.warning.iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
+        reuse.recalled = cache.recall(jobs, cancel)?;
         reuse.cache = Some(cache);
         Ok(reuse)
-    }
-
-    /// Looks the jobs up. Errors: the store cannot be asked.
-    pub fn look_up(mut self, jobs: &[Job], cancel: &Cancel) -> Result<Self> {
-        if let Some(cache) = &self.cache {
-            self.recalled = cache.recall(jobs, cancel)?;
-        }
-        Ok(self)
     }
 
     /// The jobs that need no evaluation; none while the cache is being verified.
@@ -129,8 +124,8 @@ pub fn derive(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Derived> {
-    let open = || Reuse::open(flags, options.allow_ifd, fleet, progress, cancel);
-    let reuse = options.timings.step("read what is remembered", open)?;
+    let look_up = || Reuse::look_up(flags, options.allow_ifd, fleet, jobs, progress, cancel);
+    let reuse = options.timings.step("look up what is remembered", look_up)?;
     derive_with(reuse, nix, fleet, jobs, options, progress, cancel)
 }
 

@@ -55,6 +55,27 @@ fn a_change_of_the_readme_leaves_the_matrix_empty_and_the_gate_open() {
     check(repository.xtask(&against_parent()), 0, &present, &["[host-a] ", "[host-b] "]);
 }
 
+/// On both sides of a comparison, and whichever verb evaluated first.
+#[test]
+fn no_verb_evaluates_what_another_has() {
+    let repository = Repository::new(&["a", "b"]);
+    repository.write("hosts/b/default.nix", "\"another\"\n");
+    repository.commit();
+    let evaluated = |args: &[&str]| {
+        let (code, out, err) = repository.xtask(args);
+        assert_eq!(code, Some(0), "{args:?}: {out}{err}");
+        err.matches(": evaluated in").count()
+    };
+    assert_eq!(evaluated(&["matrix"]), 2);
+    // The base, which nobody has seen yet.
+    assert!(evaluated(&["affected", "--base", "HEAD~"]) > 0);
+    let verbs: [&[&str]; 4] =
+        [&["affected", "--base", "HEAD~"], &["matrix"], &["build-all", "--evaluate"], &["build-all", "--dry-run"]];
+    for verb in verbs {
+        assert_eq!(evaluated(verb), 0, "{verb:?}");
+    }
+}
+
 #[test]
 fn a_host_that_does_not_evaluate_closes_the_gate_and_is_named_with_its_line() {
     let repository = Repository::new(&["a", "b"]);
