@@ -13,13 +13,6 @@ let
   oldest = "26.05";
   profiles = import ./profiles.nix nixpkgs // liveProfiles;
 
-  # nixpkgs' installer profile sets this overlay in every medium. Applied here, once
-  # per system, the media share one nixpkgs too.
-  fewVoices = _: previous: {
-    mbrola-voices = previous.mbrola-voices.override { languages = [ "*1" ]; };
-  };
-  livePkgs = lib.mapAttrs (_: set: set.appendOverlays [ fewVoices ]) pkgs;
-
   optional = path: lib.optional (builtins.pathExists path) path;
 in
 row:
@@ -52,6 +45,7 @@ let
       profile
       ../modules/live.nix
       {
+        # The installer profile's overlay would cost the medium a nixpkgs of its own; live.nix does its work.
         nixpkgs.overlays = lib.mkForce [ ];
         site.installed = if lib.elem "system" row.artifacts then installed.config else null;
       }
@@ -59,7 +53,7 @@ let
     ++ optional (folder + "/live.nix");
 
   nixos =
-    set: modules:
+    modules:
     if lib.versionOlder lib.trivial.release oldest then
       throw "host \"${row.name}\": nixpkgs ${lib.trivial.release} is too old for this fleet, the oldest supported release is ${oldest}; point inputs.nixpkgs in flake.nix to nixos-${oldest} or newer"
     else
@@ -68,11 +62,11 @@ let
         specialArgs = arguments;
         modules = modules ++ [
           nixpkgs.nixosModules.readOnlyPkgs
-          { nixpkgs.pkgs = set.${row.system}; }
+          { nixpkgs.pkgs = pkgs.${row.system}; }
         ];
       };
-  installed = nixos pkgs installedModules;
-  live = nixos livePkgs liveModules;
+  installed = nixos installedModules;
+  live = nixos liveModules;
 in
 {
   inherit

@@ -72,6 +72,14 @@ in
     system.installer.channel.enable = cfg.nixpkgsSource;
     nix.channel.enable = lib.mkIf cfg.nixpkgsSource true;
     installer.cloneConfig = false;
+    # One voice per language, as the installer profile has it by an overlay.
+    services.speechd.package =
+      let
+        mbrola-voices = pkgs.mbrola-voices.override { languages = [ "*1" ]; };
+        mbrola = pkgs.mbrola.override { inherit mbrola-voices; };
+        espeak = pkgs.espeak.override { inherit mbrola; };
+      in
+      lib.mkDefault (pkgs.speechd.override { inherit espeak mbrola; });
     documentation.enable = mkForce false;
     documentation.nixos.enable = mkForce false;
     networking.wireless.enable = lib.mkDefault false;
