@@ -1,5 +1,6 @@
 """A virtual machine's description in; a running QEMU that can be waited for, asked and photographed out."""
 
+import base64
 import ctypes
 import json
 import os
@@ -15,6 +16,10 @@ LINE = re.compile(r"drydock: (host=.*)\n")
 PROMPT = re.compile(r"^[a-z0-9-]+# ", re.M)
 GIVES_UP = ("drydock: error:", "Kernel panic", "end Kernel panic")
 PR_SET_PDEATHSIG = 1
+# Seconds without a word from a machine that is waited for, after which its screen goes to the log. In emulation a
+# quiet kernel's boot is silent for 17 s. They are not scaled: who ends a test from outside does not say when, and an
+# image too many does no harm.
+SILENCE = 30
 
 
 class MachineError(Exception):
@@ -32,6 +37,7 @@ class Machine:
     def __init__(self, name, argv, directory, scale, log):
         self.name, self.directory, self.scale, self.log = name, directory, scale, log
         self.console, self.changed, self.shell = "", threading.Condition(), None
+        self.heard, self.photographed = time.monotonic(), None
         self.monitor_path = os.path.join(directory, f"{name}.qmp")
         self.console_path = os.path.join(directory, f"{name}.console.log")
         argv = [
@@ -68,15 +74,16 @@ class Machine:
                     self.log(f"{self.name} # {printable(line)}")
                 with self.changed:
                     self.console += chunk.decode(errors="replace").replace("\r", "")
+                    self.heard = time.monotonic()
                     self.changed.notify_all()
         with self.changed:
             self.changed.notify_all()
 
     def wait_for(self, what, found, seconds, fatal=()):
         """Waits until `found(console)` is true and returns it. Ends early when the machine does or says a word of `fatal`."""
-        deadline = time.monotonic() + seconds * self.scale
-        with self.changed:
-            while True:
+        began = time.monotonic()
+        while True:
+            with self.changed:
                 if result := found(self.console):
                     return result
                 for word in fatal:
@@ -88,12 +95,22 @@ class Machine:
                     raise MachineError(
                         f"{self.name} ended (exit code {self.process.wait()}) while {what} was waited for"
                     )
-                left = deadline - time.monotonic()
+                left = began + seconds * self.scale - time.monotonic()
                 if left <= 0:
                     raise MachineError(
                         f"{what} did not come from {self.name} within {seconds * self.scale:.0f} s"
                     )
                 self.changed.wait(min(left, 1))
+            self.notice_silence(what, began)
+
+    def notice_silence(self, what, began):
+        """Photographs a machine that has long said nothing, once: if the test is killed from outside, nothing else can."""
+        heard = self.heard
+        if heard == self.photographed or time.monotonic() - max(heard, began) < SILENCE:
+            return
+        self.photographed = heard
+        self.log(f"{self.name}: nothing new on the console for {SILENCE} s while {what} is waited for")
+        self.photograph()
 
     def wait_for_host(self, seconds=240, **expected):
         """Waits for the line by which a host says who it is, and compares it with what is expected."""
@@ -169,21 +186,42 @@ class Machine:
     def power_off(self, seconds=60):
         """Has the machine shut itself down and waits for its end."""
         self.send("poweroff\n")
-        try:
-            code = self.process.wait(seconds * self.scale)
-        except subprocess.TimeoutExpired:
-            raise MachineError(
-                f"{self.name} did not power off within {seconds * self.scale:.0f} s"
-            ) from None
-        if code != 0:
-            raise MachineError(f"{self.name}'s QEMU ended with exit code {code}")
+        began = time.monotonic()
+        while self.process.poll() is None:
+            if time.monotonic() - began > seconds * self.scale:
+                raise MachineError(
+                    f"{self.name} did not power off within {seconds * self.scale:.0f} s"
+                )
+            try:
+                self.process.wait(1)
+            except subprocess.TimeoutExpired:
+                self.notice_silence("its end", began)
+        if self.process.returncode != 0:
+            raise MachineError(f"{self.name}'s QEMU ended with exit code {self.process.returncode}")
+
+    def photograph(self):
+        """The screen as a PNG on the log, in one piece: a failed Nix build keeps nothing else."""
+        if path := self.screenshot():
+            with open(path, "rb") as image:
+                text = base64.b64encode(image.read()).decode()
+            name = os.path.basename(path)
+            lines = [text[start : start + 76] for start in range(0, len(text), 76)]
+            self.log(
+                "\n".join(
+                    [f"-----BEGIN SCREENSHOT {name}-----", *lines, f"-----END SCREENSHOT {name}-----"]
+                )
+            )
 
     def screenshot(self):
         """Writes <name>.png and returns its path, or None where there is no screen to take."""
         path = os.path.join(self.directory, f"{self.name}.png")
+        if self.process.poll() is not None:
+            self.log(f"{self.name}: no screenshot: QEMU has ended (exit code {self.process.returncode})")
+            return None
         try:
             with socket.socket(socket.AF_UNIX) as monitor:
-                monitor.settimeout(10)
+                # Long enough for a machine that is busy with other things.
+                monitor.settimeout(30)
                 # A relative path keeps within the 108 bytes that such an address may have.
                 monitor.connect(os.path.relpath(self.monitor_path))
                 stream = monitor.makefile("rw")

@@ -1,12 +1,12 @@
 """What a test script may use: subtests, machines and the host's own test; and the record of what happened."""
 
-import base64
 import contextlib
 import json
 import os
 import re
 import socket
 import sys
+import threading
 import time
 import traceback
 
@@ -32,9 +32,13 @@ class Session:
         self.config, self.directory, self.scale, self.accel = config, directory, scale, accel
         self.hardware = Hardware(config, directory, accel)
         self.machines, self.subtests, self.depth, self.started = [], [], 0, time.monotonic()
+        self.writing = threading.Lock()
 
     def log(self, text):
-        print(text, flush=True)
+        """Writes whole lines: the machines' readers log as well, each in a thread of its own."""
+        with self.writing:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     @contextlib.contextmanager
     def subtest(self, name):
@@ -84,16 +88,11 @@ class Session:
 
     def show(self, machine):
         """The console's end and the screen, on the log: a failed Nix build keeps nothing else."""
-        self.log(f"last lines of {machine.name}'s console:")
+        lines = [f"last lines of {machine.name}'s console:"]
         for line in machine.console.splitlines()[-TAIL:]:
-            self.log(f"  | {''.join(c for c in line if c.isprintable())}")
-        if path := machine.screenshot():
-            with open(path, "rb") as image:
-                text = base64.b64encode(image.read()).decode()
-            self.log(f"-----BEGIN SCREENSHOT {os.path.basename(path)}-----")
-            for start in range(0, len(text), 76):
-                self.log(text[start : start + 76])
-            self.log(f"-----END SCREENSHOT {os.path.basename(path)}-----")
+            lines.append(f"  | {''.join(c for c in line if c.isprintable())}")
+        self.log("\n".join(lines))
+        machine.photograph()
 
     def names(self):
         """The names that test scripts see."""

@@ -40,18 +40,7 @@ impl TestLog {
     /// Takes in a line and returns it as a person should see it; `None` for the lines of an image.
     pub fn take(&mut self, line: &str) -> Option<String> {
         let line = plain(line);
-        if let Some((name, text)) = &mut self.image {
-            if line.starts_with("-----END SCREENSHOT") {
-                let (name, bytes) = (name.clone(), decode(text));
-                self.image = None;
-                self.screenshots.extend(bytes.map(|bytes| (name, bytes)));
-            } else if text.len() < LARGEST_IMAGE {
-                text.push_str(line.trim());
-            }
-            return None;
-        }
-        if let Some(name) = line.strip_prefix("-----BEGIN SCREENSHOT ").and_then(|rest| rest.strip_suffix("-----")) {
-            self.image = Some((file_name(name), String::new()));
+        if self.image_line(&line) {
             return None;
         }
         if let Some(name) = line.strip_prefix("subtest: ") {
@@ -77,6 +66,32 @@ impl TestLog {
             self.accel = rest.split([',', ' ']).next().map(str::to_owned);
         }
         Some(line)
+    }
+
+    /// Takes in a line of an image; false for any other. Machines go on talking while one is photographed, so lines of
+    /// other kinds may stand between those of an image. A beginning without its end was cut off.
+    fn image_line(&mut self, line: &str) -> bool {
+        if let Some(name) = line.strip_prefix("-----BEGIN SCREENSHOT ").and_then(|rest| rest.strip_suffix("-----")) {
+            self.image = Some((file_name(name), String::new()));
+            return true;
+        }
+        let Some((_, text)) = &mut self.image else { return false };
+        if line.starts_with("-----END SCREENSHOT") {
+            if let Some((name, text)) = self.image.take()
+                && let Some(bytes) = decode(&text)
+            {
+                // A machine that was photographed twice is shown as it was last.
+                self.screenshots.retain(|(earlier, _)| *earlier != name);
+                self.screenshots.push((name, bytes));
+            }
+            return true;
+        }
+        let line = line.trim();
+        let encoded = is_base64(line);
+        if encoded && text.len() < LARGEST_IMAGE {
+            text.push_str(line);
+        }
+        encoded
     }
 
     fn complain(&mut self, text: &str) {
@@ -135,6 +150,11 @@ fn file_name(text: &str) -> String {
         true => format!("screen{safe}"),
         false => safe,
     }
+}
+
+/// Whole groups of four characters, which a line of somebody's words hardly ever is.
+fn is_base64(line: &str) -> bool {
+    line.len().is_multiple_of(4) && line.bytes().all(|c| c.is_ascii_alphanumeric() || b"+/=".contains(&c))
 }
 
 /// Base64 as in RFC 4648, section 4; `None` for anything else.
@@ -208,6 +228,22 @@ mod tests {
         let log = log(&text);
         assert_eq!(log.consoles["vm-1"].len(), CONSOLE_TAIL);
         assert_eq!(log.consoles["vm-1"].back().map(String::as_str), Some("line 99"));
+    }
+
+    #[test]
+    fn what_a_machine_says_while_it_is_photographed_is_kept_and_the_image_whole() {
+        let log = log("-----BEGIN SCREENSHOT vm.png-----\naGVs\n\nvm # [    1.2] Call Trace:\n\x1b[2mvm #\x1b[0m\n\
+             vm: output\nbG8=\n-----END SCREENSHOT vm.png-----\nvm # the end\n");
+        assert_eq!(log.screenshots, [("vm.png".to_owned(), b"hello".to_vec())]);
+        assert_eq!(log.consoles["vm"], ["[    1.2] Call Trace:", "", "the end"]);
+    }
+
+    #[test]
+    fn of_two_images_with_one_name_the_later_stays_and_one_without_end_is_dropped() {
+        let log = log("-----BEGIN SCREENSHOT a.png-----\naGVs\n-----END SCREENSHOT a.png-----\n\
+             -----BEGIN SCREENSHOT b.png-----\naGVs\n-----BEGIN SCREENSHOT a.png-----\nbG8=\n\
+             -----END SCREENSHOT a.png-----\n");
+        assert_eq!(log.screenshots, [("a.png".to_owned(), b"lo".to_vec())]);
     }
 
     #[test]
