@@ -52,6 +52,13 @@ impl Fleet {
         let pairs = overrides.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix, copy_of: None })
     }
+
+    /// Whether a file that somebody puts into `dir` is part of what Nix reads as the fleet. In a Git work tree it
+    /// takes `git add` for that.
+    pub fn takes_in(&self, dir: &Utf8Path) -> bool {
+        let real = dir.ancestors().find_map(|dir| dir.canonicalize_utf8().ok());
+        self.flake_ref.starts_with("path:") && real.is_none_or(|dir| dir.starts_with(&self.root))
+    }
 }
 
 /// Where a fleet lies; enough to read its matrix, which needs neither Nix nor Git.

@@ -11,6 +11,7 @@ use crate::{
         Nix,
         argv::{self, BuildOptions},
         event::{self, Counts, Event},
+        reply::PathInfo,
     },
     process::{Cancel, End, Invocation, Stream},
     timings::{Mark, Timings, What},
@@ -37,10 +38,13 @@ pub struct Realised {
     pub outcome: Outcome,
     /// The remote machine that built it, if one did.
     pub machine: Option<String>,
+    /// Sizes, where Nix was asked for them.
+    pub info: Option<PathInfo>,
 }
 
 /// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
 pub fn realise(
+    nix: &Nix,
     batch: &[(JobId, Derivation)],
     options: &BuildOptions,
     cancel: &Cancel,
@@ -62,14 +66,24 @@ pub fn realise(
         .collect();
     if wanted.is_empty() {
         timings.end(process, true);
-        return Ok(batch.iter().map(|(id, _)| settled(id, Outcome::Present, None)).collect());
+        return Ok(batch.iter().map(|(id, _)| settled(id, Outcome::Present, None, None)).collect());
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
     let mut watched = Watched { process: Some(process), timings: timings.clone(), ..Watched::default() };
     let end = watched.watch(&drvs, options, cancel, on_activity, on_note)?;
     watched.settle(end == End::Cancelled);
-    // The question after an interrupt must still be answered, so it does not listen to it.
-    let still: BTreeSet<String> = Nix::invalid(&outs, &Cancel::default())?.into_iter().collect();
+    // The question after an interrupt must still be answered, so it does not listen to it. For a path that is not
+    // valid the sizes would be looked for in binary caches, so after a failure validity alone is asked for.
+    let unheard = Cancel::default();
+    let mut infos: BTreeMap<String, PathInfo> = match end.is_success() {
+        true => nix.path_info(&outs, &unheard)?.into_iter().map(|info| (info.path.clone(), info)).collect(),
+        false => BTreeMap::new(),
+    };
+    let unknown: Vec<&str> = outs.iter().copied().filter(|out| !infos.contains_key(*out)).collect();
+    let still: BTreeSet<String> = match unknown.is_empty() {
+        true => BTreeSet::new(),
+        false => Nix::invalid(&unknown, &unheard)?.into_iter().collect(),
+    };
     timings.end(process, end != End::Cancelled);
     let mut closures = Closures::default();
     batch
@@ -87,13 +101,14 @@ pub fn realise(
                 (true, _) if end == End::Cancelled => Outcome::NotRun { reason: "interrupted".into() },
                 (true, _) => Outcome::Failed(watched.explain(end, drv, &mut closures, cancel)?),
             };
-            Ok(settled(id, outcome, watched.machines.get(drv).cloned()))
+            let info = infos.remove(derivation.out.as_str());
+            Ok(settled(id, outcome, watched.machines.get(drv).cloned(), info))
         })
         .collect()
 }
 
-fn settled(id: &JobId, outcome: Outcome, machine: Option<String>) -> Realised {
-    Realised { id: id.clone(), outcome, machine: machine.filter(|m| !m.is_empty()) }
+fn settled(id: &JobId, outcome: Outcome, machine: Option<String>, info: Option<PathInfo>) -> Realised {
+    Realised { id: id.clone(), outcome, machine: machine.filter(|m| !m.is_empty()), info }
 }
 
 /// What was seen while Nix worked.

@@ -6,6 +6,8 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     os::unix::fs::symlink,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -110,6 +112,18 @@ impl Results {
         Ok(results)
     }
 
+    /// Where links may be put that keep alive what is built, before it is published. What is not published the
+    /// next run takes away.
+    pub fn roots_folder(&self) -> Utf8PathBuf {
+        self.dir.join(ROOTS)
+    }
+
+    /// After a run that publishes nothing: takes away the folder if it was made for roots that never came.
+    pub fn leave(&self) {
+        // A folder that is not empty stays.
+        let _ = fs::remove_dir(self.roots_folder()).and_then(|()| fs::remove_dir(&self.dir));
+    }
+
     /// What the last run left, or nothing.
     pub fn manifest(&self) -> Manifest {
         let text = fs::read_to_string(self.dir.join(MANIFEST)).unwrap_or_default();
@@ -189,10 +203,7 @@ impl Results {
         if fresh.is_empty() {
             return Ok(());
         }
-        let folder = self.dir.join(ROOTS);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {folder}"))?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let name = folder.join(format!("{:x}", now.as_nanos()));
+        let name = new_root(&self.roots_folder())?;
         let fresh: Vec<&str> = fresh.into_iter().collect();
         Invocation::new(argv::add_roots(name.as_str(), &fresh))
             .read(cancel)
@@ -250,6 +261,14 @@ impl Results {
         }
         Ok(())
     }
+}
+
+/// The name of a new link in a folder of roots, which is made if need be.
+pub fn new_root(folder: &Utf8Path) -> Result<Utf8PathBuf> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(folder.join(format!("{:x}-{:x}", now.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))))
 }
 
 /// What a result's link points to: an ISO's folder of images, or the system itself.

@@ -45,9 +45,12 @@ impl<T> Queue<T> {
         self.changed.notify_all();
     }
 
-    fn one_producer_less(&self) {
-        self.lock().producers -= 1;
+    /// True if it was the last one.
+    fn one_producer_less(&self) -> bool {
+        let mut state = self.lock();
+        state.producers -= 1;
         self.changed.notify_all();
+        state.producers == 0
     }
 
     fn done(&self) {
@@ -84,8 +87,16 @@ impl<T> Queue<T> {
     }
 }
 
+/// How long the other evaluators hold back for the first. Where hosts take milliseconds it is done by then, and
+/// a second would only be in its way (Nix sleeps up to 0.1 s when it finds its database locked); where they take
+/// seconds this is nothing.
+const HEAD_START: Duration = Duration::from_millis(150);
+
 /// Groups of work that wait for an evaluator, each under the name of what it shares with others.
-struct Waiting<G>(Mutex<BTreeMap<String, VecDeque<G>>>);
+struct Waiting<G> {
+    kinds: Mutex<BTreeMap<String, VecDeque<G>>>,
+    none_left: Condvar,
+}
 
 impl<G> Waiting<G> {
     fn new(groups: Vec<(String, G)>) -> Self {
@@ -93,13 +104,20 @@ impl<G> Waiting<G> {
         for (kind, group) in groups {
             kinds.entry(kind).or_default().push_back(group);
         }
-        Self(Mutex::new(kinds))
+        Self { kinds: Mutex::new(kinds), none_left: Condvar::new() }
+    }
+
+    /// Waits, but not longer than there is work.
+    fn hold_back(&self, time: Duration) {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let some_left = |kinds: &mut BTreeMap<String, VecDeque<G>>| kinds.values().any(|groups| !groups.is_empty());
+        drop(self.none_left.wait_timeout_while(kinds, time, some_left));
     }
 
     /// The next group of the kind that was taken last, because it shares work with it; when that kind has
     /// run out, of the kind of which most is left.
     fn next(&self, last: &mut Option<String>) -> Option<G> {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.retain(|_, groups| !groups.is_empty());
         let same = last.take().filter(|last| kinds.contains_key(last));
         let kind = same.or_else(|| {
@@ -107,6 +125,9 @@ impl<G> Waiting<G> {
             most.map(|(kind, _)| kind.clone())
         })?;
         let group = kinds.get_mut(&kind)?.pop_front();
+        if kinds.values().all(VecDeque::is_empty) {
+            self.none_left.notify_all();
+        }
         *last = Some(kind);
         group
     }
@@ -114,13 +135,15 @@ impl<G> Waiting<G> {
 
 /// Runs evaluators over the groups, each with the name of what it shares with others, and realisers over what
 /// they hand on and what is ready already. Each evaluator takes group after group from the function that it
-/// is given; each realiser takes what is waiting, and is told if that is all that is left. The first error of a stage is returned after everything else
-/// has been given its chance.
+/// is given; each realiser takes what is waiting, and is told if that is all that is left. `evaluated` is called
+/// when the last evaluator has ended, while realisers go on. The first error of a stage is returned after
+/// everything else has been given its chance.
 pub fn pipeline<G: Send, T: Send>(
     width: Width,
     ready: Vec<T>,
     groups: Vec<(String, G)>,
     evaluate: impl Fn(&dyn Fn() -> Option<G>, &(dyn Fn(T) + Sync)) -> Result<()> + Sync,
+    evaluated: impl Fn() + Sync,
     realise: impl Fn(Vec<T>, bool) -> Result<()> + Sync,
 ) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
@@ -138,11 +161,17 @@ pub fn pipeline<G: Send, T: Send>(
         }
     };
     pool.in_place_scope(|scope| {
-        for _ in 0..width.evaluators {
-            scope.spawn(|_| {
+        let (waiting, queue, keep, evaluate, evaluated) = (&waiting, &queue, &keep, &evaluate, &evaluated);
+        for number in 0..width.evaluators {
+            scope.spawn(move |_| {
+                if number > 0 {
+                    waiting.hold_back(HEAD_START);
+                }
                 let last = RefCell::new(None);
                 keep(evaluate(&|| waiting.next(&mut last.borrow_mut()), &|item| queue.push(item)));
-                queue.one_producer_less();
+                if queue.one_producer_less() {
+                    evaluated();
+                }
             });
         }
         for _ in 0..width.realisers {
@@ -175,6 +204,7 @@ mod tests {
                 std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
+            || {},
             |batch, _| {
                 realised.lock().unwrap().extend(batch);
                 Ok(())
@@ -203,6 +233,7 @@ mod tests {
                 }
                 Ok(())
             },
+            || {},
             |batch, _| {
                 built.fetch_add(batch.len(), Ordering::SeqCst);
                 Ok(())
@@ -222,6 +253,7 @@ mod tests {
                 std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
+            || {},
             |batch, last| {
                 batches.lock().unwrap().push((batch.len(), last));
                 Ok(())
@@ -229,6 +261,44 @@ mod tests {
         )
         .unwrap();
         assert_eq!(batches.into_inner().unwrap(), [(30, true)]);
+    }
+
+    #[test]
+    fn evaluation_is_over_once_and_before_the_last_batch_is_realised() {
+        let over = AtomicUsize::new(0);
+        let width = Width { evaluators: 2, realisers: 1 };
+        pipeline(
+            width,
+            vec![],
+            vec![(String::new(), 1)],
+            |next, hand_on| {
+                std::iter::from_fn(next).for_each(hand_on);
+                Ok(())
+            },
+            || _ = over.fetch_add(1, Ordering::SeqCst),
+            |_, _| {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while over.load(Ordering::SeqCst) == 0 {
+                    assert!(Instant::now() < deadline, "nobody was told that evaluation is over");
+                    std::thread::yield_now();
+                }
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(over.into_inner(), 1);
+    }
+
+    #[test]
+    fn who_holds_back_is_let_go_when_no_work_is_left() {
+        let (waiting, began) = (Waiting::new(vec![(String::new(), 1)]), Instant::now());
+        waiting.hold_back(Duration::from_millis(20));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        std::thread::scope(|scope| {
+            scope.spawn(|| waiting.hold_back(Duration::from_secs(60)));
+            assert_eq!(waiting.next(&mut None), Some(1));
+        });
+        assert!(began.elapsed() < Duration::from_secs(50));
     }
 
     #[test]
@@ -243,6 +313,7 @@ mod tests {
                 std::iter::from_fn(next).for_each(hand_on);
                 Ok(())
             },
+            || {},
             |batch: Vec<i32>, _| {
                 done.fetch_add(batch.len(), Ordering::SeqCst);
                 anyhow::ensure!(!batch.contains(&3), "three");

@@ -2,7 +2,7 @@
 //! the screen or on the terminal.
 #![expect(clippy::print_stderr, reason = "a verb tells people what it starts")]
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -150,11 +150,12 @@ fn build(flags: &Boot, fleet: &Fleet, job: &Job, cancel: &Cancel) -> Result<Opti
         eval_timeout: Duration::from_secs(1800),
         allow_ifd: false,
         build: BuildOptions::default(),
+        roots: None,
         timings: Timings::default(),
     };
     let progress = Progress::new(1);
     let jobs = std::slice::from_ref(job);
-    let (records, _) = produce::produce(&nix, fleet, jobs, &BTreeMap::new(), &options, &progress, cancel)?;
+    let (records, _) = produce::produce(&nix, fleet, jobs, &produce::Memory::none(), &options, &progress, cancel)?;
     progress.finish();
     let record = records.into_iter().next().context("a job has a record")?;
     if let Outcome::Failed(failure) = &record.outcome {

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::IsTerminal as _,
+    sync::OnceLock,
     thread,
     time::Instant,
 };
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     DONE, FAILED, INTERRUPTED,
-    produce::{self, Options},
+    produce::{self, Memory, Options},
     reuse::{self, Derived, Reuse},
     setup, timings,
 };
@@ -43,7 +44,9 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let fleet = timings.step("read the fleet", || Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input))?;
     let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
     let results = Results::claim(&flags.out_link)?;
-    let options = Options { timings: timings.clone(), ..Options::from_flags(&flags.stages) };
+    // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
+    let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
+    let options = Options { timings: timings.clone(), roots, ..Options::from_flags(&flags.stages) };
     let progress = Progress::new(plan.jobs.len());
     // Each waits for processes of its own, so they wait together.
     let (nix, source, reuse) = thread::scope(|scope| {
@@ -67,9 +70,11 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup && incomplete {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
-    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &known, &options, &progress, cancel)?;
+    let sound = OnceLock::new();
+    let remember = |evaluated| timings.time("remember", || reuse.save(&evaluated, &progress, cancel));
+    let memory = Memory { known, learn: &|evaluated| _ = sound.set(remember(evaluated)) };
+    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel)?;
     let verifying = Instant::now();
-    let evaluated = reuse::evaluated(&jobs);
     let mut publish = || -> Result<()> {
         let earlier = results.manifest().results;
         let earlier = if flags.verify { &[][..] } else { &earlier };
@@ -78,10 +83,17 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         let entries = jobs.iter().filter_map(|job| entry(job, &source)).collect();
         timings.step("exchange the results", || results.publish(entries, &hosts, cancel))
     };
-    // What is remembered and what is published have nothing to do with each other, so one does not wait for the other.
+    // Where nothing was evaluated nobody has remembered yet what the fleet looks like, and neither has to wait for
+    // the other.
     let (sound, published) = thread::scope(|scope| {
-        let saving = scope.spawn(|| timings.time("remember", || reuse.save(&evaluated, &progress, cancel)));
-        let published = if cancel.is_set() { Ok(()) } else { publish() };
+        let saving = scope.spawn(|| *sound.get_or_init(|| remember(BTreeMap::new())));
+        let published = match cancel.is_set() {
+            true => {
+                results.leave();
+                Ok(())
+            }
+            false => publish(),
+        };
         (joined(saving), published)
     });
     progress.finish();
@@ -128,13 +140,16 @@ pub(super) fn verify(nix: &Nix, jobs: &mut [JobRecord], earlier: &[Entry], cance
     // What an earlier run measured of the same store path still holds.
     let mut sizes: BTreeMap<&str, (u64, u64)> =
         earlier.iter().map(|e| (e.store_path.as_str(), (e.size, e.closure_size))).collect();
-    let outs = jobs.iter().filter(|job| job.outcome.is_success()).filter_map(out);
+    let unmeasured = |job: &&JobRecord| job.outcome.is_success() && job.closure_size.is_none();
+    let outs = jobs.iter().filter(unmeasured).filter_map(out);
     let paths: Vec<&str> = outs.filter(|out| !sizes.contains_key(out)).collect();
     let infos = if paths.is_empty() { vec![] } else { nix.path_info(&paths, cancel)? };
     sizes.extend(infos.iter().map(|info| (info.path.as_str(), (info.size, info.closure_size))));
     for job in jobs.iter_mut().filter(|job| job.outcome.is_success()) {
-        let measured = out(job).and_then(|out| sizes.get(out)).copied();
-        (job.size, job.closure_size) = measured.unzip();
+        if job.closure_size.is_none() {
+            let measured = out(job).and_then(|out| sizes.get(out)).copied();
+            (job.size, job.closure_size) = measured.unzip();
+        }
         if let (Some(image), Some(derivation)) = (&mut job.image, &job.derivation) {
             image.sha256 = images.get(&derivation.out.join("iso").join(&image.file)).cloned().unwrap_or_default();
         }

@@ -17,7 +17,6 @@ use crate::{
     nix::Nix,
     process::Cancel,
     progress::{Event, Progress},
-    report::record::JobRecord,
 };
 
 /// What earlier runs save this one.
@@ -85,12 +84,6 @@ impl<'f> Reuse<'f> {
         word.into_iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
         wrong.is_empty()
     }
-}
-
-/// The derivations of the jobs that this run evaluated.
-pub fn evaluated(jobs: &[JobRecord]) -> BTreeMap<JobId, Derivation> {
-    let evaluated = jobs.iter().filter(|job| job.evaluate_seconds.is_some());
-    evaluated.filter_map(|job| Some((job.job.clone(), job.derivation.clone()?))).collect()
 }
 
 /// What evaluation, or the memory of an earlier one, gives for the jobs of a run that builds nothing.

@@ -1,6 +1,8 @@
 //! Every Nix command line: values in, argv out. Pure, so that each is tested as text and can be printed,
 //! ready to paste, when it fails.
 
+use camino::Utf8PathBuf;
+
 use super::Version;
 
 /// Store paths a command line: 70 bytes each, far below the kernel's limit of 2 MiB for all arguments.
@@ -123,6 +125,8 @@ pub struct BuildOptions {
     pub builders: Option<String>,
     /// Build again what is valid already, and compare.
     pub rebuild: bool,
+    /// Links that keep alive what was built: this one, and with `-1`, `-2` and so on for further derivations.
+    pub out_link: Option<Utf8PathBuf>,
 }
 
 impl BuildOptions {
@@ -146,8 +150,12 @@ impl BuildOptions {
 
 /// Realises derivations, whatever happens to any of them, and reports events.
 pub fn build(drvs: &[&str], options: &BuildOptions) -> Vec<String> {
-    let head = ["build", "--no-link", "--keep-going", "--log-format", "internal-json"].map(str::to_owned).into_iter();
-    nix(head.chain(options.arguments()).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
+    let link = match &options.out_link {
+        Some(link) => vec!["--out-link".to_owned(), link.to_string()],
+        None => vec!["--no-link".to_owned()],
+    };
+    let head = ["build", "--keep-going", "--log-format", "internal-json"].map(str::to_owned).into_iter();
+    nix(head.chain(link).chain(options.arguments()).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
 }
 
 /// Builds one attribute of a flake and prints its output paths.
@@ -252,7 +260,12 @@ mod tests {
         check(&flake_metadata(plain), "nix … flake metadata --json --no-update-lock-file path:/f");
         check(
             &build(&["/a.drv"], &options),
-            "nix … build --no-link --keep-going --log-format internal-json --option build-poll-interval 1 --max-jobs 2 --timeout 60 '/a.drv^*'",
+            "nix … build --keep-going --log-format internal-json --no-link --option build-poll-interval 1 --max-jobs 2 --timeout 60 '/a.drv^*'",
+        );
+        let linked = BuildOptions { out_link: Some("/r".into()), ..Default::default() };
+        check(
+            &build(&["/a.drv"], &linked),
+            "nix … build --keep-going --log-format internal-json --out-link /r --option build-poll-interval 1 '/a.drv^*'",
         );
         check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
         check(

@@ -63,3 +63,24 @@ fn an_interrupted_run_leaves_no_process_and_the_old_results() {
         assert_eq!(fs::read_to_string(fleet.path("result/a/system")).unwrap(), "new\n");
     }
 }
+
+/// Outside of a folder that Nix reads as it is, Nix links what it builds at once.
+#[test]
+fn a_first_run_elsewhere_is_interrupted_without_a_trace_and_rooted_when_it_ends() {
+    let elsewhere = xshell::Shell::new().unwrap().create_temp_dir().unwrap();
+    let out = elsewhere.path().canonicalize().unwrap().join("out");
+    let args = ["build-all", "--out-link", out.to_str().unwrap()];
+    let fleet = Fleet::new(&[("a", "build \"hang\" \"while :; do :; done\"")]);
+    let mut run = fleet.start(&args);
+    let builder = format!("name=hang-{}", fleet.nonce);
+    wait_until("a builder", Duration::from_secs(60), || !alive(&builder).is_empty());
+    signal(&run.0, "INT");
+    assert_eq!(run.0.wait().unwrap().code(), Some(130));
+    assert!(!out.exists());
+    fleet.write(&[("a", "build \"a\" \"echo a > $out\"")]);
+    fleet.xtask(&args).expect(0, &["1 jobs: 1 built"]);
+    let path = fs::read_link(out.join("a/system")).unwrap();
+    let roots = std::process::Command::new("nix-store").args(["--query", "--roots"]).arg(path).output().unwrap();
+    let roots = String::from_utf8(roots.stdout).unwrap();
+    assert!(roots.contains(out.join(".roots").to_str().unwrap()), "{roots}");
+}

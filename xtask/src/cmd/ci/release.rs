@@ -1,7 +1,7 @@
 //! The step `release`: a fleet in; its images, their checksums and bills of materials in one folder out.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
@@ -47,7 +47,7 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
     let (mut jobs, seconds) =
-        produce::produce(&nix, &fleet, &plan.jobs, &BTreeMap::new(), &options, &progress, cancel)?;
+        produce::produce(&nix, &fleet, &plan.jobs, &produce::Memory::none(), &options, &progress, cancel)?;
     progress.finish();
     if cancel.is_set() {
         return Ok(INTERRUPTED);

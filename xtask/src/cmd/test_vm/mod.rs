@@ -206,6 +206,7 @@ impl Session<'_> {
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: self.flags.allow_import_from_derivation,
             build: self.build.clone(),
+            roots: None,
             timings: self.timings.clone(),
         };
         let evaluating = Progress::new(jobs.len());

@@ -1,19 +1,22 @@
 //! Jobs in, their records out: evaluation and realisation side by side, for every verb that builds.
 
+mod board;
+
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
+use self::board::Board;
 use super::timings::Clock;
 use crate::{
     cache::Recalled,
-    eval::{self, Limits, Reply, Sources},
+    eval::{self, Limits, Sources},
     flags::StageFlags,
     fleet::{self, Fleet},
     job::{Derivation, Failure, Job, JobId, Outcome},
@@ -24,8 +27,8 @@ use crate::{
     },
     process::Cancel,
     progress::{Event, Progress},
-    realise,
     report::record::{JobRecord, StageSeconds},
+    results,
     schedule::{self, Width},
     timings::Timings,
 };
@@ -39,6 +42,8 @@ pub struct Options {
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
     pub build: BuildOptions,
+    /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
+    pub roots: Option<Utf8PathBuf>,
     pub timings: Timings,
 }
 
@@ -54,7 +59,9 @@ impl Options {
                 max_silent_time: flags.max_silent_time,
                 builders: flags.builders.clone(),
                 rebuild: false,
+                out_link: None,
             },
+            roots: None,
             timings: Timings::default(),
         }
     }
@@ -64,26 +71,27 @@ impl Options {
 /// not keep later derivations waiting; few, because each also counts its own `--max-jobs`.
 const REALISERS: usize = 3;
 
-/// What is known of each job while the stages run.
-struct Board<'a> {
-    progress: &'a Progress,
-    timings: &'a Timings,
-    started: Instant,
-    state: Mutex<State>,
+/// What earlier runs found out, and who wants to know what this one does.
+pub struct Memory<'a> {
+    /// Jobs that need no evaluation.
+    pub known: BTreeMap<JobId, Recalled>,
+    /// Is told what was evaluated once all of it is, while building goes on.
+    pub learn: &'a (dyn Fn(BTreeMap<JobId, Derivation>) + Sync),
 }
 
-struct State {
-    records: BTreeMap<JobId, JobRecord>,
-    outgrew: Vec<(Job, u64)>,
-    seconds: StageSeconds,
+impl Memory<'_> {
+    /// Everything is evaluated, and nobody wants to know.
+    pub fn none() -> Self {
+        Self { known: BTreeMap::new(), learn: &|_| () }
+    }
 }
 
-/// Evaluates the jobs that are not in `known` and realises all of them, on the remote builders that live.
+/// Evaluates the jobs that are not known and realises all of them, on the remote builders that live.
 pub fn produce(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    known: &BTreeMap<JobId, Recalled>,
+    Memory { known, learn }: &Memory<'_>,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
@@ -115,7 +123,8 @@ pub fn produce(
         };
         let share = if last { 1 } else { realisers };
         build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
-        board.realise(&batch, &build, cancel)
+        build.out_link = options.roots.as_deref().map(results::new_root).transpose()?;
+        board.realise(nix, &batch, &build, cancel)
     };
     thread::scope(|scope| {
         // Builders that have to be asked answer while hosts are evaluated.
@@ -123,7 +132,8 @@ pub fn produce(
             let choose = || choose_builders(nix, jobs, &options.build, progress, cancel);
             chosen.set(options.timings.step("ask who can build", choose))
         });
-        run_stages(nix, fleet, unknown.into_iter(), options, &board, realisers, ready, &realise, cancel)
+        let evaluated = || learn(board.evaluated());
+        run_stages(nix, fleet, unknown.into_iter(), options, &board, realisers, ready, &evaluated, &realise, cancel)
     })?;
     if let Some(Err(error)) = chosen.into_inner() {
         return Err(error);
@@ -141,7 +151,7 @@ pub fn evaluate_only(
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
     let board = Board::new(jobs, progress, &options.timings);
-    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|_, _| Ok(()), cancel)?;
+    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|| (), &|_, _| Ok(()), cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
@@ -164,6 +174,7 @@ fn run_stages<'j>(
     board: &Board<'_>,
     realisers: usize,
     ready: Vec<(JobId, Derivation)>,
+    evaluated: &(dyn Fn() + Sync),
     realise: &(dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()> + Sync),
     cancel: &Cancel,
 ) -> Result<()> {
@@ -184,8 +195,16 @@ fn run_stages<'j>(
         };
         eval::evaluate(sources, limits(width.evaluators), cancel, next, &mut on_reply)
     };
-    schedule::pipeline(width, ready, groups, evaluate, realise)?;
-    board.try_alone(sources, limits(1), realise, cancel)
+    let once_all_are = || {
+        if !board.has_outgrown() {
+            evaluated();
+        }
+    };
+    schedule::pipeline(width, ready, groups, evaluate, once_all_are, realise)?;
+    if board.try_alone(sources, limits(1), realise, cancel)? {
+        evaluated();
+    }
+    Ok(())
 }
 
 fn cores() -> usize {
@@ -243,129 +262,4 @@ fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<(String, Vec<Job>)> {
         groups.entry((job.system.to_string(), job.id.host.clone())).or_default().push(job.clone());
     }
     groups.into_iter().map(|((system, _), jobs)| (system, jobs)).collect()
-}
-
-impl<'a> Board<'a> {
-    fn new(jobs: &[Job], progress: &'a Progress, timings: &'a Timings) -> Self {
-        let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
-        let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
-        let state = State { records, outgrew: vec![], seconds: StageSeconds::default() };
-        Self { progress, timings, started: Instant::now(), state: Mutex::new(state) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, id: &JobId, change: impl FnOnce(&mut JobRecord)) {
-        if let Some(record) = self.lock().records.get_mut(id) {
-            change(record);
-        }
-    }
-
-    /// Takes what an evaluator says; what can be realised comes back.
-    fn take(&self, reply: Reply) -> Option<(JobId, Derivation)> {
-        match reply {
-            Reply::Began(id) => self.progress.tell(Event::Began(id, "evaluate")),
-            Reply::Done(id, derivation, took) => {
-                self.record(&id, |record| {
-                    record.derivation = Some(derivation.clone());
-                    record.evaluate_seconds = Some(took.as_secs_f64());
-                });
-                self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
-                self.progress.tell(Event::Done(id.clone(), "evaluated", took));
-                self.progress.tell(Event::Began(id.clone(), "build"));
-                return Some((id, derivation));
-            }
-            Reply::Failed(id, failure, took) => {
-                self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
-                self.record(&id, |record| record.evaluate_seconds = Some(took.as_secs_f64()));
-                self.end(&id, Outcome::Failed(failure), None, None);
-            }
-            Reply::Outgrew(job, bytes) => {
-                let text =
-                    format!("{}: outgrew its share of memory at {} MiB, will be tried alone", job.id, bytes >> 20);
-                self.progress.tell(Event::Note(text));
-                self.lock().outgrew.push((job, bytes));
-            }
-            Reply::Note(text) => self.progress.tell(Event::Note(text)),
-            Reply::Started | Reply::Loaded | Reply::Stopped(_) => {}
-        }
-        None
-    }
-
-    fn end(&self, id: &JobId, outcome: Outcome, took: Option<f64>, machine: Option<String>) {
-        self.record(id, |record| {
-            record.outcome = outcome.clone();
-            record.build_seconds = took;
-            record.machine = machine;
-        });
-        self.progress.tell(Event::Ended(id.clone(), outcome));
-    }
-
-    fn realise(&self, batch: &[(JobId, Derivation)], options: &BuildOptions, cancel: &Cancel) -> Result<()> {
-        let began = Instant::now();
-        let shared = match batch.len() {
-            1 => String::new(),
-            n => format!(" (with {} more)", n - 1),
-        };
-        let mut on_activity = |activity: &realise::Activity| {
-            let standing = format!(
-                "builds {}/{}, downloads {}/{}{shared} {}",
-                activity.builds.0,
-                activity.builds.1,
-                activity.fetches.0,
-                activity.fetches.1,
-                activity.current.join(" ")
-            );
-            for (id, _) in batch {
-                self.progress.tell(Event::Standing(id.clone(), standing.clone()));
-            }
-        };
-        let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(batch, options, cancel, self.timings, &mut on_activity, &mut on_note)? {
-            let took = (!matches!(realised.outcome, Outcome::Present)).then(|| began.elapsed().as_secs_f64());
-            self.end(&realised.id, realised.outcome, took, realised.machine);
-        }
-        let mut state = self.lock();
-        let first = state.seconds.build;
-        state.seconds.build = first.max(began.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    /// Gives jobs that outgrew their share the whole budget, one at a time, before they are called failed.
-    fn try_alone(
-        &self,
-        sources: Sources<'_>,
-        limits: Limits,
-        realise: &dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()>,
-        cancel: &Cancel,
-    ) -> Result<()> {
-        let outgrew = std::mem::take(&mut self.lock().outgrew);
-        for (job, _) in outgrew {
-            let mut ready = Vec::new();
-            let mut clock = Clock::new(self.timings);
-            let mut on_reply = |reply| {
-                clock.take(&reply);
-                match reply {
-                    Reply::Outgrew(job, bytes) => {
-                        let failure = eval::outgrown(sources, &job.id, bytes, limits.memory);
-                        self.end(&job.id, Outcome::Failed(failure), None, None);
-                    }
-                    reply => ready.extend(self.take(reply)),
-                }
-            };
-            let job = RefCell::new(Some(vec![job]));
-            eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
-            if !ready.is_empty() {
-                realise(ready, true)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> (Vec<JobRecord>, StageSeconds) {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (state.records.into_values().collect(), state.seconds)
-    }
 }
