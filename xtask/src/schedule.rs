@@ -135,14 +135,14 @@ impl<G> Waiting<G> {
 
 /// Runs evaluators over the groups, each with the name of what it shares with others, and realisers over what
 /// they hand on and what is ready already. Each evaluator takes group after group from the function that it
-/// is given; each realiser takes what is waiting, and is told if that is all that is left. `evaluated` is called
+/// is given, and what it leaves behind is dropped when nobody waits for that; each realiser takes what is waiting, and is told if that is all that is left. `evaluated` is called
 /// when the last evaluator has ended, while realisers go on. The first error of a stage is returned after
 /// everything else has been given its chance.
-pub fn pipeline<G: Send, T: Send>(
+pub fn pipeline<G: Send, T: Send, L: Send>(
     width: Width,
     ready: Vec<T>,
     groups: Vec<(String, G)>,
-    evaluate: impl Fn(&dyn Fn() -> Option<G>, &(dyn Fn(T) + Sync)) -> Result<()> + Sync,
+    evaluate: impl Fn(&dyn Fn() -> Option<G>, &(dyn Fn(T) + Sync)) -> Result<L> + Sync,
     evaluated: impl Fn() + Sync,
     realise: impl Fn(Vec<T>, bool) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -163,12 +163,15 @@ pub fn pipeline<G: Send, T: Send>(
     pool.in_place_scope(|scope| {
         let (waiting, queue, keep, evaluate, evaluated) = (&waiting, &queue, &keep, &evaluate, &evaluated);
         for number in 0..width.evaluators {
-            scope.spawn(move |_| {
+            scope.spawn(move |scope| {
                 if number > 0 {
                     waiting.hold_back(HEAD_START);
                 }
                 let last = RefCell::new(None);
-                keep(evaluate(&|| waiting.next(&mut last.borrow_mut()), &|item| queue.push(item)));
+                match evaluate(&|| waiting.next(&mut last.borrow_mut()), &|item| queue.push(item)) {
+                    Ok(left) => scope.spawn(move |_| drop(left)),
+                    Err(error) => keep(Err(error)),
+                }
                 if queue.one_producer_less() {
                     evaluated();
                 }

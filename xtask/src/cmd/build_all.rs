@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::IsTerminal as _,
-    sync::OnceLock,
     thread,
     time::Instant,
 };
@@ -70,9 +69,8 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup && incomplete {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
-    let sound = OnceLock::new();
-    let remember = |evaluated| timings.time("remember", || reuse.save(&evaluated, &progress, cancel));
-    let memory = Memory { known, learn: &|evaluated| _ = sound.set(remember(evaluated)) };
+    let saving = reuse.saving(&timings, &progress, cancel);
+    let memory = Memory { known, learn: &|evaluated| saving.learn(evaluated) };
     let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel)?;
     let verifying = Instant::now();
     let mut publish = || -> Result<()> {
@@ -86,7 +84,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     // Where nothing was evaluated nobody has remembered yet what the fleet looks like, and neither has to wait for
     // the other.
     let (sound, published) = thread::scope(|scope| {
-        let saving = scope.spawn(|| *sound.get_or_init(|| remember(BTreeMap::new())));
+        let sound = scope.spawn(|| saving.finish());
         let published = match cancel.is_set() {
             true => {
                 results.leave();
@@ -94,7 +92,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
             }
             false => publish(),
         };
-        (joined(saving), published)
+        (joined(sound), published)
     });
     progress.finish();
     published?;

@@ -1,6 +1,6 @@
 //! The cache as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use anyhow::Result;
 
@@ -17,6 +17,7 @@ use crate::{
     nix::Nix,
     process::Cancel,
     progress::{Event, Progress},
+    timings::Timings,
 };
 
 /// What earlier runs save this one.
@@ -63,9 +64,17 @@ impl<'f> Reuse<'f> {
         if self.verify { BTreeMap::new() } else { self.recalled.clone() }
     }
 
-    /// Remembers what the run found out. False if `--verify-cache` found something remembered to be wrong. That
-    /// nothing could be remembered is told but no failure.
-    pub fn save(&self, evaluated: &BTreeMap<JobId, Derivation>, progress: &Progress, cancel: &Cancel) -> bool {
+    /// What the run finds out is to be remembered.
+    pub fn saving<'a>(&'a self, timings: &'a Timings, progress: &'a Progress, cancel: &'a Cancel) -> Saving<'a> {
+        let save = move |evaluated: BTreeMap<JobId, Derivation>| {
+            timings.time("remember", || self.save(&evaluated, progress, cancel))
+        };
+        Saving { save: Box::new(save), sound: OnceLock::new() }
+    }
+
+    /// False if `--verify-cache` found something remembered to be wrong. That nothing could be remembered is told but
+    /// no failure.
+    fn save(&self, evaluated: &BTreeMap<JobId, Derivation>, progress: &Progress, cancel: &Cancel) -> bool {
         let Some(cache) = &self.cache else { return true };
         let wrong = if self.verify { cache::wrong(&self.recalled, evaluated) } else { Vec::new() };
         for (id, remembered, fresh) in &wrong {
@@ -83,6 +92,25 @@ impl<'f> Reuse<'f> {
         let word = cache.save(evaluated, &recalled, cancel).unwrap_or_else(|error| Some(format!("{error:#}")));
         word.into_iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
         wrong.is_empty()
+    }
+}
+
+/// Remembers once what a run found out: when all is evaluated, else at its end.
+pub struct Saving<'a> {
+    save: Box<dyn Fn(BTreeMap<JobId, Derivation>) -> bool + Sync + 'a>,
+    sound: OnceLock<bool>,
+}
+
+impl Saving<'_> {
+    pub fn learn(&self, evaluated: BTreeMap<JobId, Derivation>) {
+        self.sound.get_or_init(|| (self.save)(evaluated));
+    }
+
+    /// Where nothing was evaluated, the fleet as it is now is remembered all the same. False if `--verify-cache` found
+    /// something remembered to be wrong.
+    pub fn finish(&self) -> bool {
+        self.learn(BTreeMap::new());
+        self.sound.get().is_none_or(|&sound| sound)
     }
 }
 
@@ -134,11 +162,13 @@ pub fn derive_with(
 ) -> Result<Derived> {
     let known = reuse.known();
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
+    let saving = reuse.saving(&options.timings, progress, cancel);
+    let learn = |evaluated| saving.learn(evaluated);
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
-        false => produce::evaluate_only(nix, fleet, &unknown, options, progress, cancel)?,
+        false => produce::evaluate_only(nix, fleet, &unknown, &learn, options, progress, cancel)?,
     };
-    let sound = options.timings.time("remember", || reuse.save(&derivations, progress, cancel));
+    let sound = saving.finish();
     progress.finish();
     let remembered = known.len();
     derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));

@@ -56,7 +56,7 @@ pub enum Reply {
     Started,
     /// The evaluator has read the flake and is at the job.
     Loaded,
-    /// The evaluator process ended; the most resident bytes it was seen with.
+    /// The evaluator process is ended; the most resident bytes it was seen with.
     Stopped(u64),
     Began(JobId),
     Done(JobId, Derivation, Duration),
@@ -93,6 +93,12 @@ pub fn workers(cores: usize, budget: u64, groups: usize) -> usize {
     cores.min(fitting).min(groups).max(1)
 }
 
+/// An evaluator that nobody needs any more. It ends when this is dropped, and until then that takes the kernel
+/// 0.1 s for each GB that it has: time that nobody else has to wait.
+pub struct Leftover {
+    _evaluator: Option<Evaluator>,
+}
+
 /// Evaluates group after group of jobs as `next` gives them; the jobs of a group share an evaluator. Whatever
 /// fails is reported for its own job. An error means that Nix could not be started at all.
 pub fn evaluate(
@@ -101,7 +107,7 @@ pub fn evaluate(
     cancel: &Cancel,
     next: &dyn Fn() -> Option<Vec<Job>>,
     on_reply: &mut dyn FnMut(Reply),
-) -> Result<()> {
+) -> Result<Leftover> {
     let explainer = Explainer { sources, cancel, prefixes: None };
     let mut desk = Desk { sources, limits, cancel, evaluator: None, explainer, unreadable: None };
     while let Some(group) = next() {
@@ -114,8 +120,7 @@ pub fn evaluate(
             desk.settle(job, on_reply)?;
         }
     }
-    desk.dismiss(on_reply);
-    Ok(())
+    Ok(desk.leave(on_reply))
 }
 
 /// Where one evaluator at a time is asked for one job after another.
@@ -136,13 +141,15 @@ impl Desk<'_> {
         }
     }
 
-    /// Ends the evaluator, if there is one.
+    /// Ends the evaluator, if there is one, so that its memory is free for the next.
     fn dismiss(&mut self, on_reply: &mut dyn FnMut(Reply)) {
-        if let Some(evaluator) = self.evaluator.take() {
-            let peak = evaluator.peak();
-            drop(evaluator);
-            on_reply(Reply::Stopped(peak));
-        }
+        drop(self.leave(on_reply));
+    }
+
+    fn leave(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Leftover {
+        let evaluator = self.evaluator.take();
+        evaluator.iter().for_each(|evaluator| on_reply(Reply::Stopped(evaluator.peak())));
+        Leftover { _evaluator: evaluator }
     }
 
     fn settle(&mut self, job: Job, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {

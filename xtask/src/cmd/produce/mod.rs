@@ -141,17 +141,19 @@ pub fn produce(
     Ok(board.finish())
 }
 
-/// Evaluates the jobs and builds nothing.
+/// Evaluates the jobs and builds nothing; `learn` as in [`Memory`].
 pub fn evaluate_only(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
+    learn: &(dyn Fn(BTreeMap<JobId, Derivation>) + Sync),
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
     let board = Board::new(jobs, progress, &options.timings);
-    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &|| (), &|_, _| Ok(()), cancel)?;
+    let evaluated = || learn(board.evaluated());
+    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &evaluated, &|_, _| Ok(()), cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
