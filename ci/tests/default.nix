@@ -27,6 +27,8 @@ let
     variables = hostPkgs.OVMF.variables;
     optical = if x86 then "ide-cd" else "virtio-scsi-pci -device scsi-cd";
     usb = if x86 then "usb-ehci" else "qemu-xhci";
+    # ARM's machine has no screen of its own. This one needs no driver, so it also shows firmware and boot loader.
+    screen = if x86 then "" else "-device ramfb";
     firmwares =
       if x86 then
         [

@@ -1,6 +1,9 @@
-# Boots media and disks as a firmware does, and opens a root shell in them from outside.
+# Boots media and disks as a firmware does, opens a root shell in them from outside, and photographs what failed.
 import base64
+import contextlib
 import os
+import sys
+import tempfile
 
 # systemd.system-credentials(7): from version 256 on, the virtual firmware may bring a unit of its
 # own. The image is not changed for it: without the credential nothing of this exists. The unit
@@ -77,14 +80,69 @@ def disk_arguments() -> list[str]:
     return arguments
 
 
+def photograph(machine) -> None:
+    """Puts the screen of a machine that runs onto the log, as docs/test-vm.md says.
+
+    What goes wrong here is logged and hides no failure of the test. A container has no screen.
+    """
+    if not getattr(machine, "booted", False):
+        return
+    try:
+        # A QEMU that hangs does not answer.
+        machine.monitor.settimeout(60)
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "screen.png")
+            machine.screenshot(path)
+            with open(path, "rb") as image:
+                text = base64.b64encode(image.read()).decode()
+        machine.monitor.settimeout(None)
+    except Exception as error:
+        machine.log(f"no screenshot of {machine.name}: {error}")
+        return
+    lines = [text[start : start + 76] for start in range(0, len(text), 76)]
+    name = f"SCREENSHOT {machine.name}.png-----"
+    # In one piece, and after an end of line: the driver's readers of the consoles, which write to
+    # the same place in threads of their own, write a line and its end one after the other.
+    sys.stderr.write("\n".join(["", f"-----BEGIN {name}", *lines, f"-----END {name}", ""]))
+    sys.stderr.flush()
+
+
+def photographing(drivers):
+    """The driver's `subtest` in; one that also photographs every machine when its body fails."""
+    failures: list[BaseException] = []
+
+    @contextlib.contextmanager
+    def subtest(name: str):
+        with drivers(name):
+            try:
+                yield
+            except BaseException as failure:
+                # The subtests around this one see the same failure, and later.
+                if not any(failure is earlier for earlier in failures):
+                    failures.append(failure)
+                    for machine in driver.machines:
+                        photograph(machine)
+                raise
+
+    return subtest
+
+
+# Under the name and with the type that the scripts and the linters know.
+globals()["subtest"] = photographing(subtest)
+
+
 def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "QemuMachine":
     """Starts a machine and returns it once its root shell answers."""
-    command = [given["qemu"], "-m 4096", "-smp 2"]
+    # The driver ends the process that it started, which a shell around QEMU would be.
+    command = ["exec", given["qemu"], "-m 4096", "-smp 2", given["screen"]]
     command += ["-nic user,model=virtio-net-pci" if network else "-nic none"]
     command += firmware_arguments(firmware)
     command += arguments
     command += credentials()
     machine = create_machine(" ".join(command), name=name)
+    # Only its own machines does the driver end when a test fails; another one's console would keep
+    # the driver itself from ending.
+    driver.machines_qemu.append(machine)
     machine.start()
     # The driver gives up after five minutes, which is too early for emulation.
     for attempt in range(1, 7):
@@ -94,6 +152,7 @@ def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "Qemu
         except RuntimeError as error:
             if attempt == 6:
                 raise
+            photograph(machine)
             machine.log(f"no root shell after {attempt * 5} minutes ({error}), waiting on")
     return machine
 

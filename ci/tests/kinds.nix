@@ -7,6 +7,8 @@ let
       virtualisation = {
         memorySize = 2048;
         diskSize = 8192;
+        # ARM's machine has no screen of its own; nobody sets up ramfb where no firmware runs.
+        qemu.options = lib.optional (lib.hasPrefix "aarch64-" host.row.system) "-device virtio-gpu-pci";
       };
     };
   };

@@ -1,8 +1,9 @@
 # To a changed configuration and back, without a restart.
-machine.start()
-settled(machine)
-before = machine.succeed("readlink -f /run/current-system").strip()
-machine.fail("test -e /etc/drydock-changed")
+with subtest("reaches multi-user, no unit failed"):
+    machine.start()
+    settled(machine)
+    before = machine.succeed("readlink -f /run/current-system").strip()
+    machine.fail("test -e /etc/drydock-changed")
 
 with subtest("switches to the changed configuration"):
     changed = f"{before}/specialisation/drydock-changed"
