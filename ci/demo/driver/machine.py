@@ -88,8 +88,8 @@ class Machine:
                     return result
                 for word in fatal:
                     if word in self.console:
-                        # What the machine says next is why.
-                        self.changed.wait(1)
+                        # What the machine says in the next second is why.
+                        self.changed.wait_for(lambda: False, 1)
                         raise MachineError(f'{self.name} said "{word}" while {what} was waited for')
                 if not self.reader.is_alive():
                     raise MachineError(
