@@ -90,7 +90,9 @@ class Machine:
                     if word in self.console:
                         # What the machine says in the next second is why.
                         self.changed.wait_for(lambda: False, 1)
-                        raise MachineError(f'{self.name} said "{word}" while {what} was waited for')
+                        line = next(line for line in self.console.splitlines() if word in line)
+                        said = printable(line.encode()).strip()
+                        raise MachineError(f'{self.name} said "{said}" while {what} was waited for')
                 if not self.reader.is_alive():
                     raise MachineError(
                         f"{self.name} ended (exit code {self.process.wait()}) while {what} was waited for"
