@@ -16,7 +16,10 @@ use super::{
     snapshot::{Known, Stat},
     tree::{Entry, Kind},
 };
-use crate::job::{Derivation, JobId};
+use crate::{
+    job::{Derivation, JobId},
+    nix,
+};
 
 /// Derivations kept for each job: enough to go back and forth between a few branches.
 const MOST: usize = 4;
@@ -50,10 +53,8 @@ pub struct Place {
 impl Place {
     /// Below the user's cache folder (XDG Base Directory Specification), by the fleet's folder and reference.
     pub fn of(root: &Utf8Path, flake_ref: &str) -> Result<Self> {
-        let variable = |name| std::env::var(name).ok().filter(|value| value.starts_with('/'));
-        let home = || variable("HOME").map(|home| format!("{home}/.cache"));
-        let folder = variable("XDG_CACHE_HOME").or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
-        Ok(Self::within(&Utf8Path::new(&folder).join("drydock"), root, flake_ref))
+        let folder = nix::cache_folder().context("neither XDG_CACHE_HOME nor HOME is set")?;
+        Ok(Self::within(&folder, root, flake_ref))
     }
 
     pub fn within(folder: &Utf8Path, root: &Utf8Path, flake_ref: &str) -> Self {

@@ -2,6 +2,7 @@
 
 pub mod argv;
 pub mod event;
+mod known;
 pub mod remote;
 pub mod reply;
 mod settings;
@@ -16,6 +17,7 @@ use crate::{
     process::{Cancel, Invocation, find_on_path},
 };
 
+pub use known::cache_folder;
 pub use settings::{Builder, Settings};
 pub use version::Version;
 
@@ -35,8 +37,13 @@ impl Nix {
     /// Finds Nix on PATH. A missing, too old or incomprehensible one is an error with exit code 3.
     pub fn find(cancel: &Cancel) -> Result<Self> {
         const REMEDY: &str = "`ci/setup` installs it on Debian and Ubuntu; see also `cargo xtask doctor`";
-        if find_on_path("nix").is_none() {
+        let Some(program) = find_on_path("nix") else {
             return Err(lacking(format!("`nix` is not on PATH\n  try: {REMEDY}")));
+        };
+        let known = cache_folder().and_then(|folder| known::Program::of(&program, &folder));
+        let recalled = known.as_ref().and_then(|known| Version::parse(&known.recall()?));
+        if let Some(version) = recalled.filter(|version| *version >= OLDEST) {
+            return Ok(Self { version });
         }
         let said = Invocation::new(argv::version()).timeout(PATIENCE).capture(cancel)?;
         let text = said.stdout.trim();
@@ -52,6 +59,7 @@ impl Nix {
                 "Nix {version} is too old: nixpkgs and Drydock need {OLDEST} or newer\n  try: {REMEDY}"
             )));
         }
+        known.iter().for_each(|known| known.remember(text));
         Ok(Self { version })
     }
 
