@@ -24,6 +24,7 @@ mod tree;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -53,6 +54,8 @@ pub struct Cache<'f> {
     state: Result<State, String>,
     /// What a person should be told besides.
     pub warning: Option<String>,
+    /// The store path of the fleet's source, once somebody asked for it.
+    source: OnceLock<Option<String>>,
 }
 
 struct State {
@@ -81,14 +84,14 @@ impl<'f> Cache<'f> {
         let lasting = fleet.copy_of.as_deref().unwrap_or(fleet);
         match Place::of(&lasting.root, &lasting.flake_ref) {
             Ok(place) => Self::open_in(place, fleet, allow_ifd, cancel),
-            Err(error) => Self { fleet, state: Err(format!("{error:#}")), warning: None },
+            Err(error) => Self::with(fleet, Err(format!("{error:#}")), None),
         }
     }
 
     fn open_in(place: Place, fleet: &'f Fleet, allow_ifd: bool, cancel: &Cancel) -> Self {
         let ambient = match ambient::ambient(&fleet.overrides, allow_ifd) {
             Ok(ambient) => ambient,
-            Err(reason) => return Self { fleet, state: Err(reason), warning: None },
+            Err(reason) => return Self::with(fleet, Err(reason), None),
         };
         let ((remembered, warning), snapshot) = rayon::join(
             || place.load(),
@@ -104,7 +107,11 @@ impl<'f> Cache<'f> {
             let ambient = if snapshot.tree.overlooked { tree } else { ambient };
             State { place, snapshot, before, ambient, tree, remembered, allow_ifd }
         });
-        Self { fleet, state, warning }
+        Self::with(fleet, state, warning)
+    }
+
+    fn with(fleet: &'f Fleet, state: Result<State, String>, warning: Option<String>) -> Self {
+        Self { fleet, state, warning, source: OnceLock::new() }
     }
 
     /// Why nothing may be reused, for a person.
@@ -181,20 +188,28 @@ impl<'f> Cache<'f> {
         if self.fleet.copy_of.is_some() { Ok(()) } else { state.place.save_files(&state.snapshot.known) }
     }
 
-    /// Jobs whose derivations hold the source's store path; all of them if that path cannot be told.
-    fn leaks(&self, evaluated: &BTreeMap<JobId, Derivation>, cancel: &Cancel) -> BTreeSet<JobId> {
+    /// The store path of the fleet's source. Nix takes a while to say so, in which others may work.
+    pub fn ask_for_source(&self, cancel: &Cancel) -> Option<&str> {
         #[derive(Deserialize)]
         struct Metadata {
             path: String,
         }
-        let Ok(state) = &self.state else { return BTreeSet::new() };
+        let state = self.state.as_ref().ok()?;
         let Fleet { flake_ref, overrides, .. } = self.fleet;
         let source = Source { flake: flake_ref, overrides, allow_ifd: state.allow_ifd };
-        let asked = Invocation::new(argv::flake_metadata(source)).timeout(Duration::from_secs(60)).read(cancel);
-        let path = asked.ok().and_then(|text| serde_json::from_str::<Metadata>(&text).ok()).map(|m| m.path);
+        let ask = || {
+            let asked = Invocation::new(argv::flake_metadata(source)).timeout(Duration::from_secs(60)).read(cancel);
+            Some(serde_json::from_str::<Metadata>(&asked.ok()?).ok()?.path)
+        };
+        self.source.get_or_init(ask).as_deref()
+    }
+
+    /// Jobs whose derivations hold the source's store path; all of them if that path cannot be told.
+    fn leaks(&self, evaluated: &BTreeMap<JobId, Derivation>, cancel: &Cancel) -> BTreeSet<JobId> {
+        let path = self.ask_for_source(cancel);
         // Where sources are read without a copy in the store, their path in a derivation is another one.
         match path.filter(|path| std::path::Path::new(path).exists()) {
-            Some(path) => leak::leaking(evaluated, &path),
+            Some(path) => leak::leaking(evaluated, path),
             None => evaluated.keys().cloned().collect(),
         }
     }

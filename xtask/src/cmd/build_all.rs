@@ -70,8 +70,10 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
     let saving = reuse.saving(&timings, &progress, cancel);
+    let evaluates = plan.jobs.iter().any(|job| !known.contains_key(&job.id));
     let memory = Memory { known, learn: &|evaluated| saving.learn(evaluated) };
-    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel)?;
+    let produce = || produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel);
+    let (mut jobs, mut seconds) = if evaluates { saving.beside(produce) } else { produce() }?;
     let verifying = Instant::now();
     let mut publish = || -> Result<()> {
         let earlier = results.manifest().results;

@@ -1,6 +1,6 @@
 //! The cache as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{collections::BTreeMap, sync::OnceLock, thread};
 
 use anyhow::Result;
 
@@ -69,7 +69,7 @@ impl<'f> Reuse<'f> {
         let save = move |evaluated: BTreeMap<JobId, Derivation>| {
             timings.time("remember", || self.save(&evaluated, progress, cancel))
         };
-        Saving { save: Box::new(save), sound: OnceLock::new() }
+        Saving { save: Box::new(save), sound: OnceLock::new(), cache: self.cache.as_ref(), cancel }
     }
 
     /// False if `--verify-cache` found something remembered to be wrong. That nothing could be remembered is told but
@@ -99,9 +99,19 @@ impl<'f> Reuse<'f> {
 pub struct Saving<'a> {
     save: Box<dyn Fn(BTreeMap<JobId, Derivation>) -> bool + Sync + 'a>,
     sound: OnceLock<bool>,
+    cache: Option<&'a Cache<'a>>,
+    cancel: &'a Cancel,
 }
 
 impl Saving<'_> {
+    /// Does work that evaluates, and meanwhile what saving would otherwise begin with.
+    pub fn beside<T>(&self, work: impl FnOnce() -> T) -> T {
+        thread::scope(|scope| {
+            scope.spawn(|| self.cache.map(|cache| _ = cache.ask_for_source(self.cancel)));
+            work()
+        })
+    }
+
     pub fn learn(&self, evaluated: BTreeMap<JobId, Derivation>) {
         self.sound.get_or_init(|| (self.save)(evaluated));
     }
@@ -166,7 +176,7 @@ pub fn derive_with(
     let learn = |evaluated| saving.learn(evaluated);
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
-        false => produce::evaluate_only(nix, fleet, &unknown, &learn, options, progress, cancel)?,
+        false => saving.beside(|| produce::evaluate_only(nix, fleet, &unknown, &learn, options, progress, cancel))?,
     };
     let sound = saving.finish();
     progress.finish();
