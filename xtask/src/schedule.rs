@@ -35,7 +35,7 @@ struct Between<T> {
 const PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What one taker takes at most. One `nix build` of 512 derivations needs four times as long as eight of 64: what it
+/// What one taker takes at most. One `nix build` of 512 derivations needs many times as long as eight of 64: what it
 /// does for each grows with how many there are.
 const MOST_AT_ONCE: usize = 64;
 

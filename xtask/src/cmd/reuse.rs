@@ -1,6 +1,14 @@
 //! The cache as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
 
-use std::{collections::BTreeMap, sync::OnceLock, thread};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::Result;
 
@@ -104,11 +112,21 @@ pub struct Saving<'a> {
 }
 
 impl Saving<'_> {
-    /// Does work that evaluates, and meanwhile what saving would otherwise begin with.
+    /// Does work that evaluates, and meanwhile, if that takes a while, what saving would otherwise begin with: Nix
+    /// starts side by side are in each other's way.
     pub fn beside<T>(&self, work: impl FnOnce() -> T) -> T {
+        const A_WHILE: Duration = Duration::from_millis(300);
+        let (working, ended) = mpsc::channel::<()>();
         thread::scope(|scope| {
-            scope.spawn(|| self.cache.map(|cache| _ = cache.ask_for_source(self.cancel)));
-            work()
+            scope.spawn(move || {
+                let takes_long = ended.recv_timeout(A_WHILE) == Err(RecvTimeoutError::Timeout);
+                if let Some(cache) = self.cache.filter(|_| takes_long) {
+                    cache.ask_for_source(self.cancel);
+                }
+            });
+            let done = work();
+            drop(working);
+            done
         })
     }
 
