@@ -59,7 +59,7 @@ impl Nix {
                 "Nix {version} is too old: nixpkgs and Drydock need {OLDEST} or newer\n  try: {REMEDY}"
             )));
         }
-        known.iter().for_each(|known| known.remember(text));
+        known.iter().filter(|_| text.lines().count() == 1).for_each(|known| known.remember(text));
         Ok(Self { version })
     }
 

@@ -74,6 +74,8 @@ fn a_first_run_elsewhere_is_interrupted_without_a_trace_and_rooted_when_it_ends(
     let mut run = fleet.start(&args);
     let builder = format!("name=hang-{}", fleet.nonce);
     wait_until("a builder", Duration::from_secs(60), || !alive(&builder).is_empty());
+    let known = || fleet.xtask(&["why", "a"]).expect(0, &[]).stdout.contains("not evaluated: nothing has changed");
+    wait_until("that what was evaluated is remembered during the build", Duration::from_secs(30), known);
     signal(&run.0, "INT");
     assert_eq!(run.0.wait().unwrap().code(), Some(130));
     assert!(!out.exists());
