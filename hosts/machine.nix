@@ -47,7 +47,10 @@ let
       {
         # The installer profile's overlay would cost the medium a nixpkgs of its own; live.nix does its work.
         nixpkgs.overlays = lib.mkForce [ ];
-        site.installed = if lib.elem "system" row.artifacts then installed.config else null;
+        site = {
+          installed = if lib.elem "system" row.artifacts then installed.config else null;
+          inherit carried;
+        };
       }
     ]
     ++ optional (folder + "/live.nix");
@@ -67,6 +70,14 @@ let
       };
   installed = nixos installedModules;
   live = nixos liveModules;
+  carried =
+    if lib.elem "system" row.artifacts then
+      import ../modules/offline-install/carried.nix {
+        pkgs = pkgs.${row.system};
+        installed = installed.config;
+      }
+    else
+      null;
 in
 {
   inherit
@@ -77,6 +88,6 @@ in
     installedModules
     ;
   specialArgs = arguments;
-  iso = live.config.system.build.isoImage;
+  iso = import ./apart.nix { inherit lib live carried; };
   system = installed.config.system.build.toplevel;
 }

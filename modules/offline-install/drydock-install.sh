@@ -1,5 +1,8 @@
-# Puts a system on a disk: the one the medium carries, or one from a flake. The lines
-# before this one name what is carried: host, system, partition, layout.
+# Puts a system on a disk: the one the medium carries, or one from a flake. The lines before this
+# one say which host this is and where the file lies that says what is carried: system, partition, layout.
+system='' partition='' layout=()
+# shellcheck source=/dev/null
+[ ! -e "$carried" ] || source "$carried"
 
 usage() {
   cat <<TEXT

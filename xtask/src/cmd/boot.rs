@@ -149,6 +149,7 @@ fn build(flags: &Boot, fleet: &Fleet, job: &Job, cancel: &Cancel) -> Result<Opti
         evaluators: Some(1),
         eval_timeout: Duration::from_secs(1800),
         allow_ifd: false,
+        whole: false,
         build: BuildOptions::default(),
         roots: None,
         timings: Timings::default(),

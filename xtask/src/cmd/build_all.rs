@@ -45,7 +45,8 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let results = Results::claim(&flags.out_link)?;
     // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
     let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
-    let options = Options { timings: timings.clone(), roots, ..Options::from_flags(&flags.stages) };
+    let whole = flags.cache.verify_cache;
+    let options = Options { timings: timings.clone(), roots, whole, ..Options::from_flags(&flags.stages) };
     let progress = Progress::new(plan.jobs.len());
     // Each waits for processes of its own, so they wait together.
     let (nix, source, reuse) = thread::scope(|scope| {

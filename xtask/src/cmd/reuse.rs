@@ -175,7 +175,8 @@ pub fn derive(
 ) -> Result<Derived> {
     let look_up = || Reuse::look_up(flags, options.allow_ifd, fleet, jobs, progress, cancel);
     let reuse = options.timings.step("look up what is remembered", look_up)?;
-    derive_with(reuse, nix, fleet, jobs, options, progress, cancel)
+    let options = Options { whole: flags.verify_cache, ..options.clone() };
+    derive_with(reuse, nix, fleet, jobs, &options, progress, cancel)
 }
 
 /// As [`derive`], with a cache in which the jobs were looked up before.

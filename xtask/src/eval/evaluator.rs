@@ -27,10 +27,26 @@ pub struct Evaluator {
     _history: History,
 }
 
+/// What is to be found out about a job. All but the first are for a medium that says how two evaluators share it
+/// (`apart`, see hosts/apart.nix): where it does not, they fail.
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
+    /// Its derivation.
+    Whole,
+    /// Everything that can be done without what it needs; its derivation, if that is all or it cannot be shared.
+    Ahead,
+    /// The derivation that it needs.
+    Needs,
+    /// Its derivation, put together with what it needs.
+    With(&'a Derivation),
+}
+
 /// What became of a question.
 #[derive(Debug)]
 pub enum Answer {
     Done(Derivation),
+    /// Everything is done that can be without what the job needs.
+    Ahead,
     /// The flake has no such job.
     Missing,
     /// Evaluation failed; what Nix wrote.
@@ -64,13 +80,13 @@ impl Evaluator {
         self.talk.peak()
     }
 
-    /// Has one job evaluated. Warnings and traces of the fleet's own are handed to `on_reply`.
-    pub fn ask(&mut self, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> Answer {
+    /// Asks about one job. Warnings and traces of the fleet's own are handed to `on_reply`.
+    pub fn ask(&mut self, id: &JobId, what: Question<'_>, on_reply: &mut dyn FnMut(Reply)) -> Answer {
         // The first question also loads the flake, which may have inputs to fetch.
         let patience = if self.asked == 0 { self.time.saturating_mul(2) } else { self.time };
         self.asked += 1;
         let deadline = Instant::now() + patience;
-        self.talk.say(&question(&self.nonce, id));
+        self.talk.say(&question(&self.nonce, id, what));
         let mut said = Said::default();
         let mut answer = None;
         loop {
@@ -84,6 +100,7 @@ impl Evaluator {
                     Some(Marker::Done { drv, out, system }) => {
                         answer = Some(Answer::Done(Derivation { drv: drv.into(), out: out.into(), system }));
                     }
+                    Some(Marker::Ahead) => answer = Some(Answer::Ahead),
                     Some(Marker::Missing) => answer = Some(Answer::Missing),
                     Some(Marker::End) => return answer.unwrap_or_else(|| said.verdict()),
                     None => said.take(&line).into_iter().for_each(|note| on_reply(Reply::Note(note))),
@@ -100,6 +117,7 @@ impl Evaluator {
 enum Marker {
     Begin,
     Done { drv: String, out: String, system: String },
+    Ahead,
     Missing,
     End,
 }
@@ -113,13 +131,31 @@ impl Marker {
 /// Three lines for the evaluator: a mark, the expression, another mark, which comes whatever the second does.
 /// A job's id is safe inside a Nix string by what a [`crate::job::HostName`] may be; names that begin with
 /// two underscores cannot be hidden by an output of the flake, as `builtins` could.
-fn question(nonce: &str, id: &JobId) -> String {
+fn question(nonce: &str, id: &JobId, what: Question<'_>) -> String {
     let mark = |word: &str| format!("__trace \"{nonce}{{\\\"word\\\":\\\"{word}\\\"}}\" null");
     let job = format!("hydraJobs.\"{}\".{}", id.host, id.target);
     let has = format!("hydraJobs ? \"{}\".{}", id.host, id.target);
+    let found = match what {
+        Question::Whole | Question::Ahead => job.clone(),
+        Question::Needs => format!("{job}.apart.needs"),
+        // A string that refers to a derivation's output is all that Nix knows of it, too.
+        Question::With(Derivation { drv, out, .. }) => {
+            format!("{job}.apart.\"with\" (__appendContext \"{out}\" {{ \"{drv}\".outputs = [ \"out\" ]; }})")
+        }
+    };
+    let done = format!(
+        "let job = {found}; in __trace (\"{nonce}\" + __toJSON {{ word = \"done\"; drv = job.drvPath; \
+         out = job.outPath; inherit (job) system; }}) null"
+    );
+    let answer = match what {
+        Question::Ahead => format!(
+            "if {job} ? apart && {job}.apart.needed then __seq {job}.apart.ahead ({ahead}) else {done}",
+            ahead = mark("ahead")
+        ),
+        _ => done,
+    };
     format!(
-        "{begin}\nif {has} then let job = {job}; in __trace (\"{nonce}\" + __toJSON {{ word = \"done\"; \
-         drv = job.drvPath; out = job.outPath; inherit (job) system; }}) null else {missing}\n{end}\n",
+        "{begin}\nif {has} then {answer} else {missing}\n{end}\n",
         begin = mark("begin"),
         missing = mark("missing"),
         end = mark("end"),
@@ -205,7 +241,7 @@ mod tests {
     #[test]
     fn questions_are_three_lines_without_names_that_a_flake_could_hide() {
         let id = JobId::try_from("1a.tests.live".to_owned()).unwrap();
-        let text = question("N", &id);
+        let text = question("N", &id, Question::Whole);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0], r#"__trace "N{\"word\":\"begin\"}" null"#);

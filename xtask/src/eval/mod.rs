@@ -1,6 +1,7 @@
 //! Jobs in, derivations out, each reported the moment it exists: an evaluator takes host after host for as
 //! long as its memory allows, and a host that fails costs only itself.
 
+mod apart;
 mod evaluator;
 mod failure;
 
@@ -13,7 +14,8 @@ use anyhow::Result;
 use camino::Utf8Path;
 
 use self::{
-    evaluator::{Answer, Evaluator},
+    apart::{Giver, Taker},
+    evaluator::{Answer, Evaluator, Question},
     failure::Explainer,
 };
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
     process::{Cancel, End},
 };
 
+pub use apart::Group;
 pub use failure::outgrown;
 
 /// What one evaluator may use.
@@ -85,12 +88,12 @@ pub fn memory_budget() -> u64 {
     kib.map_or(FALLBACK, |kib| kib * 1024 / 5 * 4)
 }
 
-/// How many evaluators run at once: no more than cores, than groups of work, and than fit into memory when
-/// each needs what one NixOS host with its ISO takes (1.3 GB, measured).
-pub fn workers(cores: usize, budget: u64, groups: usize) -> usize {
+/// How many evaluators run at once: no more than cores, and than fit into memory when each needs what one NixOS
+/// host with its ISO takes (1.3 GB, measured).
+pub fn workers(cores: usize, budget: u64) -> usize {
     const HOST: u64 = 1_300_000_000;
     let fitting = usize::try_from(budget / HOST).unwrap_or(usize::MAX);
-    cores.min(fitting).min(groups).max(1)
+    cores.min(fitting).max(1)
 }
 
 /// An evaluator that nobody needs any more. It ends when this is dropped, and until then that takes the kernel
@@ -105,19 +108,21 @@ pub fn evaluate(
     sources: Sources<'_>,
     limits: Limits,
     cancel: &Cancel,
-    next: &dyn Fn() -> Option<Vec<Job>>,
+    next: &dyn Fn() -> Option<Group>,
     on_reply: &mut dyn FnMut(Reply),
 ) -> Result<Leftover> {
     let explainer = Explainer { sources, cancel, prefixes: None };
     let mut desk = Desk { sources, limits, cancel, evaluator: None, explainer, unreadable: None };
     while let Some(group) = next() {
         desk.dismiss_above(limits.full(), on_reply);
-        for job in group {
-            if cancel.is_set() {
-                break;
+        match group {
+            Group::Whole(jobs) => desk.settle_all(jobs, on_reply)?,
+            Group::Needs { jobs, medium, giver } => {
+                giver.begin();
+                desk.settle_all(jobs, on_reply)?;
+                desk.find_needs(&medium, giver, on_reply)?;
             }
-            desk.dismiss_above(limits.brimful(), on_reply);
-            desk.settle(job, on_reply)?;
+            Group::Medium { job, taker } => desk.settle_apart(job, taker, on_reply)?,
         }
     }
     Ok(desk.leave(on_reply))
@@ -152,6 +157,64 @@ impl Desk<'_> {
         Leftover { _evaluator: evaluator }
     }
 
+    fn evaluator(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Evaluator> {
+        Ok(match &mut self.evaluator {
+            Some(evaluator) => evaluator,
+            none => {
+                on_reply(Reply::Started);
+                none.insert(Evaluator::start(self.sources, self.limits, self.cancel)?)
+            }
+        })
+    }
+
+    fn settle_all(&mut self, jobs: Vec<Job>, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
+        for job in jobs {
+            if self.cancel.is_set() {
+                break;
+            }
+            self.dismiss_above(self.limits.brimful(), on_reply);
+            self.settle(job, on_reply)?;
+        }
+        Ok(())
+    }
+
+    /// Finds out what another evaluator waits for. Whatever goes wrong, that one finds it, too.
+    fn find_needs(&mut self, medium: &JobId, giver: Giver, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
+        if self.unreadable.is_some() || self.cancel.is_set() || !giver.is_awaited() {
+            return Ok(());
+        }
+        match self.evaluator(on_reply)?.ask(medium, Question::Needs, on_reply) {
+            Answer::Done(needs) => giver.give(needs),
+            Answer::Ended(..) => self.dismiss(on_reply),
+            Answer::Ahead | Answer::Missing | Answer::Threw(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Evaluates a medium while another evaluator finds out what it needs, or whole where something goes wrong,
+    /// so that errors are those of the whole.
+    fn settle_apart(&mut self, job: Job, taker: Taker, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
+        if self.unreadable.is_none() && !self.cancel.is_set() && taker.begin() {
+            let began = Instant::now();
+            on_reply(Reply::Began(job.id.clone()));
+            let cancel = self.cancel;
+            let evaluator = self.evaluator(on_reply)?;
+            let mut answer = evaluator.ask(&job.id, Question::Ahead, on_reply);
+            if let (Answer::Ahead, Some(needs)) = (&answer, taker.wait(cancel)) {
+                answer = evaluator.ask(&job.id, Question::With(&needs), on_reply);
+            }
+            match answer {
+                Answer::Done(derivation) => {
+                    on_reply(Reply::Done(job.id, derivation, began.elapsed()));
+                    return Ok(());
+                }
+                Answer::Ended(..) => self.dismiss(on_reply),
+                Answer::Ahead | Answer::Missing | Answer::Threw(_) => {}
+            }
+        }
+        self.settle_all(vec![job], on_reply)
+    }
+
     fn settle(&mut self, job: Job, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
         let began = Instant::now();
         if let Some((end, said)) = &self.unreadable {
@@ -161,14 +224,8 @@ impl Desk<'_> {
         }
         on_reply(Reply::Began(job.id.clone()));
         loop {
-            let evaluator = match &mut self.evaluator {
-                Some(evaluator) => evaluator,
-                None => {
-                    on_reply(Reply::Started);
-                    self.evaluator.insert(Evaluator::start(self.sources, self.limits, self.cancel)?)
-                }
-            };
-            let answer = evaluator.ask(&job.id, on_reply);
+            let evaluator = self.evaluator(on_reply)?;
+            let answer = evaluator.ask(&job.id, Question::Whole, on_reply);
             let alone = evaluator.asked == 1;
             let failure = match answer {
                 Answer::Done(derivation) => {
@@ -176,7 +233,7 @@ impl Desk<'_> {
                     return Ok(());
                 }
                 Answer::Threw(said) => self.explainer.threw(&job.id, &said),
-                Answer::Missing => self.explainer.missing(&job.id),
+                Answer::Missing | Answer::Ahead => self.explainer.missing(&job.id),
                 Answer::Ended(end, said) => {
                     self.dismiss(on_reply);
                     match end {
@@ -206,12 +263,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_fit_cores_memory_and_work() {
+    fn workers_fit_cores_and_memory() {
         let gb = 1_000_000_000;
-        let rows =
-            [((2, 20 * gb, 9), 2), ((16, 3 * gb, 9), 2), ((16, 100 * gb, 3), 3), ((4, 0, 9), 1), ((4, 20 * gb, 0), 1)];
-        for ((cores, budget, groups), expected) in rows {
-            assert_eq!(workers(cores, budget, groups), expected);
+        let rows = [((2, 20 * gb), 2), ((16, 3 * gb), 2), ((16, 100 * gb), 16), ((4, 0), 1)];
+        for ((cores, budget), expected) in rows {
+            assert_eq!(workers(cores, budget), expected);
         }
     }
 }

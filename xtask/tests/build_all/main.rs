@@ -2,6 +2,7 @@
 //! as each test needs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod apart;
 mod bad_input;
 mod interrupt;
 mod synthetic;

@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::{
     cmd::timings::Clock,
-    eval::{self, Limits, Reply, Sources},
+    eval::{self, Group, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome},
     nix::{Nix, argv::BuildOptions},
     process::Cancel,
@@ -169,7 +169,7 @@ impl<'a> Board<'a> {
                     reply => ready.extend(self.take(reply)),
                 }
             };
-            let job = RefCell::new(Some(vec![job]));
+            let job = RefCell::new(Some(Group::Whole(vec![job])));
             eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
             if !ready.is_empty() {
                 realise(ready, true)?;

@@ -16,7 +16,7 @@ use self::board::Board;
 use super::timings::Clock;
 use crate::{
     cache::Recalled,
-    eval::{self, Limits, Sources},
+    eval::{self, Group, Limits, Sources},
     flags::StageFlags,
     fleet::{self, Fleet},
     job::{Derivation, Failure, Job, JobId, Outcome},
@@ -41,6 +41,8 @@ pub struct Options {
     /// Wall-clock time of one job's evaluation.
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
+    /// Whether each job is evaluated by one evaluator, though others have nothing to do.
+    pub whole: bool,
     pub build: BuildOptions,
     /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
     pub roots: Option<Utf8PathBuf>,
@@ -53,6 +55,7 @@ impl Options {
             evaluators: flags.eval_jobs.map(usize::from),
             eval_timeout: Duration::from_secs(flags.eval_timeout),
             allow_ifd: flags.allow_import_from_derivation,
+            whole: false,
             build: BuildOptions {
                 max_jobs: flags.max_jobs,
                 timeout: flags.timeout,
@@ -180,16 +183,20 @@ fn run_stages<'j>(
     realise: &(dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()> + Sync),
     cancel: &Cancel,
 ) -> Result<()> {
-    let groups = by_host(jobs);
+    let budget = eval::memory_budget();
+    let most = options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget));
+    let hosts = by_host(jobs);
+    let groups = match options.whole {
+        true => hosts.into_iter().map(|(system, jobs)| (system, Group::Whole(jobs))).collect(),
+        false => for_all(most, hosts),
+    };
     if !groups.is_empty() {
         fleet::slow_inputs(fleet).into_iter().for_each(|text| board.progress.tell(Event::Note(text)));
     }
-    let budget = eval::memory_budget();
-    let evaluators = options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget, groups.len()));
-    let width = Width { evaluators: evaluators.min(groups.len()), realisers };
+    let width = Width { evaluators: most.min(groups.len()), realisers };
     let sources = Sources { version: nix.version, source: source(fleet, options), root: &fleet.root };
     let limits = |share: usize| Limits { memory: budget / share.max(1) as u64, time: options.eval_timeout };
-    let evaluate = |next: &dyn Fn() -> Option<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
+    let evaluate = |next: &dyn Fn() -> Option<Group>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
         let mut clock = Clock::new(board.timings);
         let mut on_reply = |reply| {
             clock.take(&reply);
@@ -264,4 +271,20 @@ fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<(String, Vec<Job>)> {
         groups.entry((job.system.to_string(), job.id.host.clone())).or_default().push(job.clone());
     }
     groups.into_iter().map(|((system, _), jobs)| (system, jobs)).collect()
+}
+
+/// Groups for as many evaluators. Where there are fewer hosts, media are evaluated apart from their systems.
+fn for_all(evaluators: usize, hosts: Vec<(String, Vec<Job>)>) -> Vec<(String, Group)> {
+    let mut spare = evaluators.saturating_sub(hosts.len());
+    let mut groups = Vec::new();
+    for (system, jobs) in hosts {
+        match Group::apart(&jobs).filter(|_| spare > 0) {
+            Some(halves) => {
+                spare -= 1;
+                groups.extend(halves.map(|half| (system.clone(), half)));
+            }
+            None => groups.push((system, Group::Whole(jobs))),
+        }
+    }
+    groups
 }
