@@ -1,6 +1,6 @@
 //! A repository's own files in, what `git ls-files` does not tell of it out.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{env, fs, os::unix::fs::MetadataExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -42,9 +42,31 @@ pub fn overlooks(top: &Utf8Path, index: &str) -> bool {
             attributes.push(top.join(path));
         }
     }
+    let (mut configs, others) = personal();
+    configs.extend([folder.join("config"), folder.join("../../config")]);
+    attributes.extend(others);
+    let texts: Vec<String> = configs.iter().map(|file| fs::read_to_string(file).unwrap_or_default()).collect();
+    attributes.extend(texts.iter().flat_map(|text| settings(text)).filter_map(attributes_file));
     let converts = |file: Utf8PathBuf| fs::read_to_string(file).is_ok_and(|text| text.lines().any(converts));
-    let configs = [folder.join("config"), folder.join("../../config")];
-    attributes.into_iter().any(converts) || configs.iter().any(|file| has_odd_setting(file))
+    attributes.into_iter().any(converts) || texts.iter().flat_map(|text| settings(text)).any(is_odd)
+}
+
+/// The configuration and the attributes outside of a repository that hold in it, as in git-config(1) and
+/// gitattributes(5).
+fn personal() -> (Vec<Utf8PathBuf>, Vec<Utf8PathBuf>) {
+    let home = home();
+    let own = env::var("XDG_CONFIG_HOME").ok().filter(|folder| !folder.is_empty()).map(Utf8PathBuf::from);
+    let own = own.unwrap_or_else(|| home.join(".config")).join("git");
+    let global = match env::var("GIT_CONFIG_GLOBAL") {
+        Ok(file) => vec![file.into()],
+        Err(_) => vec![own.join("config"), home.join(".gitconfig")],
+    };
+    let configs = ["/etc/gitconfig".into()].into_iter().chain(global).collect();
+    (configs, vec!["/etc/gitattributes".into(), own.join("attributes")])
+}
+
+fn home() -> Utf8PathBuf {
+    env::var("HOME").unwrap_or_default().into()
 }
 
 /// True if a line of gitattributes(5) makes contents differ. Line ends of `text` files do not on Linux, unless they
@@ -54,14 +76,25 @@ fn converts(line: &str) -> bool {
     line.split_whitespace().skip(1).any(|word| word == "ident" || SIGNS.iter().any(|sign| word.starts_with(sign)))
 }
 
-fn has_odd_setting(config: &Utf8Path) -> bool {
-    let text = fs::read_to_string(config).unwrap_or_default().to_lowercase();
-    let mut settings = text.lines().filter_map(|line| line.split_once('='));
-    settings.any(|(key, value)| match (key.trim(), value.trim()) {
+/// The lines `key = value` of a configuration, the key in lower case.
+fn settings(text: &str) -> impl Iterator<Item = (String, &str)> {
+    let settings = text.lines().filter_map(|line| line.split_once('='));
+    settings.map(|(key, value)| (key.trim().to_lowercase(), value.trim().trim_matches('"')))
+}
+
+fn attributes_file((key, value): (String, &str)) -> Option<Utf8PathBuf> {
+    let inside = value.strip_prefix("~/").map(|name| home().join(name));
+    (key == "attributesfile").then(|| inside.unwrap_or_else(|| value.into()))
+}
+
+/// True for a setting under which Git takes contents for the same that differ, or modes.
+fn is_odd((key, value): (String, &str)) -> bool {
+    match (key.as_str(), value.to_lowercase().as_str()) {
         ("filemode" | "symlinks", value) => value != "true",
-        ("autocrlf" | "eol" | "attributesfile", _) => true,
+        ("autocrlf", value) => !["false", "input"].contains(&value),
+        ("eol", value) => value == "crlf",
         _ => false,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -82,5 +115,22 @@ mod tests {
         for (line, expected) in rows {
             assert_eq!(converts(line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn settings_under_which_git_overlooks_changes() {
+        let rows = [
+            ("[core]\n\tautocrlf = true\n", true),
+            ("[core]\n\tautocrlf = input\n", false),
+            ("[core]\n\tfileMode = false\n", true),
+            ("[core]\n\tfilemode = true\n\tbare = false\n", false),
+            ("[core]\n\teol = crlf\n", true),
+            ("[alias]\n\tco = checkout\n", false),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(settings(text).any(is_odd), expected, "{text}");
+        }
+        let files: Vec<_> = settings("[core]\n\tattributesFile = \"/a b\"\n").filter_map(attributes_file).collect();
+        assert_eq!(files, ["/a b"]);
     }
 }

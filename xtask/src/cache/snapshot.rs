@@ -118,9 +118,11 @@ impl Snapshot {
             return Err("flake.nix speaks of submodules, whose files Git does not list here".into());
         }
         // Times and other traces of the repository: what `self` shows, and which blobs Nix reads if it is clean.
-        let identity = Hasher::new("git").bytes(head.stdout.as_bytes()).bytes(index.stdout.as_bytes()).finish();
+        let overlooked = git::overlooks(top, &index.stdout);
+        let shown = Hasher::new("git").bytes(head.stdout.as_bytes()).bytes(index.stdout.as_bytes());
+        let identity = shown.bytes(&[u8::from(overlooked)]).finish();
         let mut snapshot = Self::of_files(top, flake, paths, known, identity)?;
-        snapshot.tree.overlooked = git::overlooks(top, &index.stdout);
+        snapshot.tree.overlooked = overlooked;
         snapshot.moment = Hasher::new("moment-git").bytes(snapshot.moment.as_bytes()).bytes(traces.as_bytes()).finish();
         let others = linked.into_iter().map(|(path, digest)| (path, Entry { kind: Kind::Other, digest }));
         snapshot.tree.entries.extend(others);
