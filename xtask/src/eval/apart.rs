@@ -101,7 +101,7 @@ impl Drop for Giver {
     }
 }
 
-/// Whoever evaluates the medium.
+/// Whoever evaluates the medium. When it is dropped, nobody needs anything for it any longer.
 pub struct Taker(Arc<Shared>);
 
 impl Taker {
@@ -113,7 +113,7 @@ impl Taker {
     }
 
     /// Waits for what the medium needs; `None` if it does not come, or if nobody has begun with it.
-    pub fn wait(self, cancel: &Cancel) -> Option<Derivation> {
+    pub fn wait(&self, cancel: &Cancel) -> Option<Derivation> {
         /// How often an interrupt is looked for.
         const TICK: Duration = Duration::from_millis(50);
         let mut state = self.0.lock();

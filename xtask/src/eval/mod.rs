@@ -200,9 +200,12 @@ impl Desk<'_> {
             let cancel = self.cancel;
             let evaluator = self.evaluator(on_reply)?;
             let mut answer = evaluator.ask(&job.id, Question::Ahead, on_reply);
-            if let (Answer::Ahead, Some(needs)) = (&answer, taker.wait(cancel)) {
+            if matches!(answer, Answer::Ahead)
+                && let Some(needs) = taker.wait(cancel)
+            {
                 answer = evaluator.ask(&job.id, Question::With(&needs), on_reply);
             }
+            drop(taker);
             match answer {
                 Answer::Done(derivation) => {
                     on_reply(Reply::Done(job.id, derivation, began.elapsed()));
