@@ -121,6 +121,7 @@ impl Taker {
             let waited = self.0.changed.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.over = true;
         state.needs.take()
     }
 }
