@@ -86,9 +86,9 @@ impl Evaluator {
         let patience = if self.asked == 0 { self.time.saturating_mul(2) } else { self.time };
         self.asked += 1;
         let deadline = Instant::now() + patience;
-        self.talk.say(&question(&self.nonce, id, what));
+        let words = if self.asked == 1 { introduction(&self.nonce) } else { String::new() };
+        self.talk.say(&(words + &question(self.asked, id, what)));
         let mut said = Said::default();
-        let mut answer = None;
         loop {
             match self.talk.hear(deadline) {
                 Heard::Line(Stream::Out, _) => {}
@@ -97,12 +97,14 @@ impl Evaluator {
                         said = Said::default();
                         on_reply(Reply::Loaded);
                     }
+                    // The next question need not wait for the mark behind this answer.
                     Some(Marker::Done { drv, out, system }) => {
-                        answer = Some(Answer::Done(Derivation { drv: drv.into(), out: out.into(), system }));
+                        return Answer::Done(Derivation { drv: drv.into(), out: out.into(), system });
                     }
-                    Some(Marker::Ahead) => answer = Some(Answer::Ahead),
-                    Some(Marker::Missing) => answer = Some(Answer::Missing),
-                    Some(Marker::End) => return answer.unwrap_or_else(|| said.verdict()),
+                    Some(Marker::Ahead) => return Answer::Ahead,
+                    Some(Marker::Missing) => return Answer::Missing,
+                    Some(Marker::End { number }) if number < self.asked => {}
+                    Some(Marker::End { .. }) => return said.verdict(),
                     None => said.take(&line).into_iter().for_each(|note| on_reply(Reply::Note(note))),
                 },
                 Heard::Ended(end) => return Answer::Ended(end, said.errors),
@@ -119,7 +121,7 @@ enum Marker {
     Done { drv: String, out: String, system: String },
     Ahead,
     Missing,
-    End,
+    End { number: usize },
 }
 
 impl Marker {
@@ -128,38 +130,36 @@ impl Marker {
     }
 }
 
-/// Three lines for the evaluator: a mark, the expression, another mark, which comes whatever the second does.
-/// A job's id is safe inside a Nix string by what a [`crate::job::HostName`] may be; names that begin with
-/// two underscores cannot be hidden by an output of the flake, as `builtins` could.
-fn question(nonce: &str, id: &JobId, what: Question<'_>) -> String {
-    let mark = |word: &str| format!("__trace \"{nonce}{{\\\"word\\\":\\\"{word}\\\"}}\" null");
+/// Words for the evaluator to answer with, and a mark that it has read the flake. Names that begin with two
+/// underscores are hidden by no output of a flake, as `builtins` could be.
+fn introduction(nonce: &str) -> String {
+    format!(
+        "__say = answer: __trace (\"{nonce}\" + __toJSON answer) null\n\
+         __done = job: __say {{ word = \"done\"; drv = job.drvPath; out = job.outPath; inherit (job) system; }}\n\
+         __ahead = job: if job ? apart && job.apart.needed \
+         then __seq job.apart.ahead (__say {{ word = \"ahead\"; }}) else __done job\n\
+         __answer = has: answer: if has then answer else __say {{ word = \"missing\"; }}\n\
+         __end = number: __say {{ word = \"end\"; inherit number; }}\n\
+         __say {{ word = \"begin\"; }}\n"
+    )
+}
+
+/// Two lines for the evaluator: the question, and a mark that comes whatever the first does. They are short, because
+/// `nix repl` reads its input byte by byte. A job's id is safe inside a Nix string by what a
+/// [`crate::job::HostName`] may be.
+fn question(number: usize, id: &JobId, what: Question<'_>) -> String {
     let job = format!("hydraJobs.\"{}\".{}", id.host, id.target);
     let has = format!("hydraJobs ? \"{}\".{}", id.host, id.target);
-    let found = match what {
-        Question::Whole | Question::Ahead => job.clone(),
-        Question::Needs => format!("{job}.apart.needs"),
+    let answer = match what {
+        Question::Whole => format!("__done {job}"),
+        Question::Ahead => format!("__ahead {job}"),
+        Question::Needs => format!("__done {job}.apart.needs"),
         // A string that refers to a derivation's output is all that Nix knows of it, too.
         Question::With(Derivation { drv, out, .. }) => {
-            format!("{job}.apart.\"with\" (__appendContext \"{out}\" {{ \"{drv}\".outputs = [ \"out\" ]; }})")
+            format!("__done ({job}.apart.\"with\" (__appendContext \"{out}\" {{ \"{drv}\".outputs = [ \"out\" ]; }}))")
         }
     };
-    let done = format!(
-        "let job = {found}; in __trace (\"{nonce}\" + __toJSON {{ word = \"done\"; drv = job.drvPath; \
-         out = job.outPath; inherit (job) system; }}) null"
-    );
-    let answer = match what {
-        Question::Ahead => format!(
-            "if {job} ? apart && {job}.apart.needed then __seq {job}.apart.ahead ({ahead}) else {done}",
-            ahead = mark("ahead")
-        ),
-        _ => done,
-    };
-    format!(
-        "{begin}\nif {has} then {answer} else {missing}\n{end}\n",
-        begin = mark("begin"),
-        missing = mark("missing"),
-        end = mark("end"),
-    )
+    format!("__answer ({has}) ({answer})\n__end {number}\n")
 }
 
 /// What Nix writes besides our own words, kept for the case that the job fails.
@@ -234,21 +234,20 @@ mod tests {
         let line = r#"trace: n1{"drv":"/nix/store/x.drv","out":"/nix/store/x","system":"x86_64-linux","word":"done"}"#;
         assert!(matches!(Marker::parse("n1", line), Some(Marker::Done { .. })));
         assert_eq!(Marker::parse("n1", r#"trace: n1{"word":"begin"}"#), Some(Marker::Begin));
+        let end = Marker::parse("n1", r#"trace: n1{"number":7,"word":"end"}"#);
+        assert_eq!(end, Some(Marker::End { number: 7 }));
         assert_eq!(Marker::parse("n2", line), None);
         assert_eq!(Marker::parse("n1", "trace: hello"), None);
     }
 
     #[test]
-    fn questions_are_three_lines_without_names_that_a_flake_could_hide() {
+    fn questions_are_short_and_without_names_that_a_flake_could_hide() {
         let id = JobId::try_from("1a.tests.live".to_owned()).unwrap();
-        let text = question("N", &id, Question::Whole);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0], r#"__trace "N{\"word\":\"begin\"}" null"#);
-        assert!(
-            lines[1].starts_with("if hydraJobs ? \"1a\".tests.live then let job = hydraJobs.\"1a\".tests.live; in")
-        );
-        assert!(!text.contains("builtins"));
+        let asked = question(7, &id, Question::Whole);
+        assert_eq!(asked, "__answer (hydraJobs ? \"1a\".tests.live) (__done hydraJobs.\"1a\".tests.live)\n__end 7\n");
+        let words = introduction("N");
+        assert!(words.ends_with("__say { word = \"begin\"; }\n") && words.lines().count() == 6);
+        assert!(!words.contains("builtins"));
     }
 
     #[test]
