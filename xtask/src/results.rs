@@ -203,7 +203,8 @@ impl Results {
         if fresh.is_empty() {
             return Ok(());
         }
-        let name = new_root(&self.roots_folder())?;
+        make_roots(&self.roots_folder())?;
+        let name = new_root(&self.roots_folder());
         let fresh: Vec<&str> = fresh.into_iter().collect();
         Invocation::new(argv::add_roots(name.as_str(), &fresh))
             .read(cancel)
@@ -263,12 +264,16 @@ impl Results {
     }
 }
 
-/// The name of a new link in a folder of roots, which is made if need be.
-pub fn new_root(folder: &Utf8Path) -> Result<Utf8PathBuf> {
+/// The name of a new link in a folder of roots.
+pub fn new_root(folder: &Utf8Path) -> Utf8PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(folder.join(format!("{:x}-{:x}", now.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))))
+    folder.join(format!("{:x}-{:x}", now.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Makes a folder of roots if need be, which links in it want.
+pub fn make_roots(folder: &Utf8Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))
 }
 
 /// What a result's link points to: an ISO's folder of images, or the system itself.

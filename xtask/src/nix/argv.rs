@@ -47,6 +47,11 @@ pub fn path_info(version: Version, paths: &[&str]) -> Vec<String> {
     nix(head.into_iter().chain(format.into_iter().flatten()).chain(paths.iter().copied()))
 }
 
+/// Like [`path_info`], but the paths come on standard input, one a line.
+pub fn path_info_of_input(version: Version) -> Vec<String> {
+    path_info(version, &["--stdin"])
+}
+
 /// How a flake is read: from which reference, with which inputs replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -158,6 +163,17 @@ pub fn build(drvs: &[&str], options: &BuildOptions) -> Vec<String> {
     nix(head.chain(link).chain(options.arguments()).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
 }
 
+/// Like [`build`], but the derivations come on standard input as [`installables`], which every Nix since 2.15 reads
+/// when it has started otherwise.
+pub fn build_from_input(options: &BuildOptions) -> Vec<String> {
+    build(&[], options).into_iter().chain(["--stdin".to_owned()]).collect()
+}
+
+/// Derivations, all of whose outputs are meant, as standard input names them.
+pub fn installables(drvs: &[&str]) -> Vec<u8> {
+    drvs.iter().flat_map(|drv| format!("{drv}^*\n").into_bytes()).collect()
+}
+
 /// Builds one attribute of a flake and prints its output paths.
 pub fn build_attribute(source: Source<'_>, attribute: &str) -> Vec<String> {
     let head = ["build", "--no-link", "--print-out-paths"].map(str::to_owned);
@@ -267,6 +283,12 @@ mod tests {
             &build(&["/a.drv"], &linked),
             "nix … build --keep-going --log-format internal-json --out-link /r --option build-poll-interval 1 '/a.drv^*'",
         );
+        check(
+            &build_from_input(&linked),
+            "nix … build --keep-going --log-format internal-json --out-link /r --option build-poll-interval 1 --stdin",
+        );
+        assert_eq!(installables(&["/a.drv", "/b.drv"]), b"/a.drv^*\n/b.drv^*\n");
+        check(&path_info_of_input(V(34)), "nix … path-info --json --size --closure-size --json-format 1 --stdin");
         check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
         check(
             &build_attribute(replaced, "x.driver"),

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::{
     diagnostic::lacking,
-    process::{Cancel, Invocation, find_on_path},
+    process::{Ahead, Cancel, Invocation, find_on_path},
 };
 
 pub use known::cache_folder;
@@ -84,6 +84,16 @@ impl Nix {
             invalid.extend(captured.stdout.lines().map(str::to_owned));
         }
         Ok(invalid)
+    }
+
+    /// What [`Self::sizes_of`] asks, started before it is known of what.
+    pub fn sizes_ahead(&self, cancel: &Cancel) -> Result<Ahead> {
+        Invocation::new(argv::path_info_of_input(self.version)).timeout(PATIENCE * 5).ahead(cancel)
+    }
+
+    /// Sizes of valid store paths and of their closures, from a process that waits for their names.
+    pub fn sizes_of(paths: &[&str], waiting: Ahead) -> Result<Vec<reply::PathInfo>> {
+        reply::path_info(&waiting.read(paths.join("\n").into_bytes())?)
     }
 
     /// Sizes of valid store paths and of their closures.

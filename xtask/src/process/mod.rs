@@ -1,6 +1,7 @@
 //! argv in, a finished child out: streams its lines, ends it at a deadline or an interrupt with its whole
 //! process group. The only file that starts processes.
 
+mod ahead;
 mod cancel;
 mod talk;
 mod words;
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+pub use ahead::Ahead;
 pub use cancel::Cancel;
 pub use talk::{Heard, Talk};
 pub use words::{find_on_path, on_path, quote};
@@ -133,16 +135,15 @@ impl Invocation {
 
     /// Runs to the end and returns all output. An error means that it could not be started.
     pub fn capture(&self, cancel: &Cancel) -> Result<Captured> {
-        let started = Instant::now();
-        let mut texts = [Vec::new(), Vec::new()];
-        let end = self.run(cancel, None, &mut |stream, line| texts[stream as usize].extend_from_slice(line))?;
-        let [stdout, stderr] = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Captured { end, stdout, stderr, elapsed: started.elapsed() })
+        gather(|on_bytes| self.run(cancel, None, on_bytes))
     }
 
     /// Like [`Self::capture`], but a child that does not exit with 0 is an error that shows the command.
     pub fn read(&self, cancel: &Cancel) -> Result<String> {
-        let captured = self.capture(cancel)?;
+        self.printed(self.capture(cancel)?)
+    }
+
+    fn printed(&self, captured: Captured) -> Result<String> {
         if !captured.end.is_success() {
             let said = captured.stderr.trim_end();
             anyhow::bail!(
@@ -162,10 +163,7 @@ impl Invocation {
 
     /// Like [`Self::stream`], with `input` on the child's standard input.
     pub fn feed(&self, input: Option<Vec<u8>>, cancel: &Cancel, on_line: &mut dyn FnMut(Stream, &str)) -> Result<End> {
-        self.run(cancel, input, &mut |stream, bytes| {
-            let text = String::from_utf8_lossy(bytes);
-            on_line(stream, text.strip_suffix('\n').unwrap_or(&text));
-        })
+        self.run(cancel, input, &mut as_lines(on_line))
     }
 
     /// Hands the terminal over to the child and waits for it; an interrupt from the keyboard reaches it
@@ -197,15 +195,21 @@ impl Invocation {
         if cancel.is_set() {
             return Ok(End::Cancelled);
         }
-        let mut command = self.command();
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().with_context(|| self.cannot_start())?;
-        let group = Pid::from_child(&child);
-        cancel.lock().push(group);
+        let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let (mut child, group) = self.start(stdin, cancel)?;
         let end = self.attend(&mut child, group, cancel, input, on_bytes);
         cancel.lock().retain(|other| *other != group);
         Ok(end)
+    }
+
+    /// A child with pipes for what it says and a group of its own, which an interrupt reaches.
+    fn start(&self, stdin: Stdio, cancel: &Cancel) -> Result<(Child, Pid)> {
+        let mut command = self.command();
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let child = command.spawn().with_context(|| self.cannot_start())?;
+        let group = Pid::from_child(&child);
+        cancel.lock().push(group);
+        Ok((child, group))
     }
 
     /// Waits for the child and its output. A grandchild that keeps a pipe open does not keep us waiting:
@@ -298,6 +302,22 @@ impl Invocation {
 
     fn cannot_start(&self) -> String {
         format!("cannot start `{}`", self.argv[0])
+    }
+}
+
+/// Everything that `run` hands over, by stream, and how long it took.
+fn gather(run: impl FnOnce(&mut dyn FnMut(Stream, &[u8])) -> Result<End>) -> Result<Captured> {
+    let started = Instant::now();
+    let mut texts = [Vec::new(), Vec::new()];
+    let end = run(&mut |stream, bytes| texts[stream as usize].extend_from_slice(bytes))?;
+    let [stdout, stderr] = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Captured { end, stdout, stderr, elapsed: started.elapsed() })
+}
+
+fn as_lines(on_line: &mut dyn FnMut(Stream, &str)) -> impl FnMut(Stream, &[u8]) {
+    |stream, bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        on_line(stream, text.strip_suffix('\n').unwrap_or(&text));
     }
 }
 

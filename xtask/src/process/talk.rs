@@ -2,14 +2,13 @@
 
 use std::{
     io::Write as _,
-    os::unix::process::CommandExt as _,
     process::{Child, ChildStdin, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Cancel, End, GRACE, Invocation, LINGER, Stream, end_of, forward, resident};
@@ -43,11 +42,7 @@ impl Invocation {
     /// Starts the child. Its memory limit holds as long as somebody listens; the deadline is given anew
     /// with every question. An error means that it could not be started.
     pub fn talk(&self, cancel: &Cancel) -> Result<Talk> {
-        let mut command = self.command();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().with_context(|| self.cannot_start())?;
-        let group = Pid::from_child(&child);
-        cancel.lock().push(group);
+        let (mut child, group) = self.start(Stdio::piped(), cancel)?;
         let (sender, lines) = mpsc::sync_channel(1024);
         for (stream, pipe) in [
             (Stream::Out, child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>)),

@@ -84,12 +84,19 @@ fn results_that_are_somebody_elses() {
 }
 
 /// A folder with a program `nix` in it that does what the script says.
-fn stand_in(fleet: &Fleet, script: &str) -> String {
+pub fn stand_in(fleet: &Fleet, script: &str) -> String {
     let dir = fleet.path("bin");
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("nix"), format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(dir.join("nix"), fs::Permissions::from_mode(0o755)).unwrap();
     dir.into_string()
+}
+
+/// Nix as it is named without links, for a stand-in to go on with.
+pub fn real_nix() -> String {
+    let path = std::env::var_os("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|dir| dir.join("nix")).find(|nix| nix.exists()).unwrap();
+    real.canonicalize().unwrap().parent().unwrap().join("nix").display().to_string()
 }
 
 #[test]
@@ -117,13 +124,9 @@ fn a_nix_that_is_missing_too_old_or_talks_nonsense() {
 #[test]
 fn a_full_disk() {
     let fleet = Fleet::new(&[GOOD]);
-    let real =
-        std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|d| d.join("nix")).find(|n| n.exists()).unwrap();
+    let real = real_nix();
     let full = r#"@nix {"action":"msg","level":0,"msg":"error: writing to file: No space left on device"}"#;
-    let script = format!(
-        "case \" $* \" in *' build '*) echo '{full}' >&2; exit 1;; esac\nexec {} \"$@\"",
-        real.canonicalize().unwrap().parent().unwrap().join("nix").display()
-    );
+    let script = format!("case \" $* \" in *' build '*) echo '{full}' >&2; exit 1;; esac\nexec {real} \"$@\"");
     let path = format!("{}:{}", stand_in(&fleet, &script), std::env::var("PATH").unwrap());
     let ran = fleet.xtask_with(&[("PATH", &path)], &["build-all"]);
     ran.expect(1, &["No space left on device", "nix-collect-garbage"]);

@@ -28,6 +28,22 @@ fn a_fleet_is_built_once_and_then_there() {
 }
 
 #[test]
+fn a_nix_build_that_waits_in_vain_leaves_nothing() {
+    let fleet = Fleet::new(&[("b", "throw \"b is broken\"")]);
+    let log = fleet.path("calls");
+    let script = format!("echo \"$*\" >> {log}\nexec {} \"$@\"", bad_input::real_nix());
+    let path = format!("{}:{}", bad_input::stand_in(&fleet, &script), std::env::var("PATH").unwrap());
+    let ran = fleet.xtask_with(&[("PATH", &path)], &["build-all", "--out-link", "other/result"]);
+    ran.expect(1, &["1 failed", "b is broken"]);
+    let calls = std::fs::read_to_string(&log).unwrap();
+    let builds: Vec<&str> = calls.lines().filter(|line| line.contains(" build ")).collect();
+    assert!(matches!(builds[..], [one] if one.ends_with(" --stdin")), "{calls}");
+    let roots = std::fs::read_dir(fleet.path("other/result/.roots")).map_or(0, Iterator::count);
+    assert!(!calls.contains(" path-info ") && roots == 0, "{calls}");
+    assert!(interrupt::alive(fleet.path("bin").as_str()).is_empty());
+}
+
+#[test]
 fn timings_name_everything_that_ran() {
     let fleet = Fleet::new(&[
         ("a", "build \"a\" \"read x < ${build \"first\" \"echo > $out\"}; echo > $out\""),

@@ -4,7 +4,7 @@ mod board;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
@@ -27,6 +27,7 @@ use crate::{
     },
     process::Cancel,
     progress::{Event, Progress},
+    realise::Realiser,
     report::record::{JobRecord, StageSeconds},
     results,
     schedule::{self, Width},
@@ -118,22 +119,33 @@ pub fn produce(
     }
     let realisers = REALISERS.min(jobs.len());
     let chosen = OnceLock::new();
-    let realise = |batch: Vec<(JobId, Derivation)>, last: bool| {
-        let mut build: BuildOptions = match chosen.wait() {
-            Ok(build) => BuildOptions::clone(build),
-            // The error itself is told by whoever asked.
-            Err(_) => return Ok(()),
-        };
-        let share = if last { 1 } else { realisers };
+    // The last batch, which is the only one where hosts are few or trivial, does not wait for a Nix to start.
+    let waiting = Mutex::new(None);
+    let sharing = |build: &BuildOptions, share: usize| {
+        let mut build = build.clone();
         build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
-        build.out_link = options.roots.as_deref().map(results::new_root).transpose()?;
-        board.realise(nix, &batch, &build, cancel)
+        build.out_link = options.roots.as_deref().map(results::new_root);
+        build
+    };
+    let realise = |batch: Vec<(JobId, Derivation)>, last: bool| {
+        // The error itself is told by whoever asked.
+        let Ok(build) = chosen.wait() else { return Ok(()) };
+        options.roots.as_deref().map_or(Ok(()), results::make_roots)?;
+        let waiting = if last { waiting.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
+        let share = if last { 1 } else { realisers };
+        let realiser = waiting.unwrap_or_else(|| Realiser::new(sharing(build, share)));
+        board.realise(nix, &batch, realiser, cancel)
     };
     thread::scope(|scope| {
         // Builders that have to be asked answer while hosts are evaluated.
         scope.spawn(|| {
             let choose = || choose_builders(nix, jobs, &options.build, progress, cancel);
-            chosen.set(options.timings.step("ask who can build", choose))
+            let build = options.timings.step("ask who can build", choose).and_then(|build| {
+                let realiser = Realiser::ahead(sharing(&build, 1), cancel)?;
+                *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(realiser);
+                Ok(build)
+            });
+            chosen.set(build)
         });
         let evaluated = || learn(board.evaluated());
         run_stages(nix, fleet, unknown.into_iter(), options, &board, realisers, ready, &evaluated, &realise, cancel)
