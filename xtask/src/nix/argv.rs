@@ -128,6 +128,8 @@ pub struct BuildOptions {
     pub max_silent_time: Option<u64>,
     /// The remote builders to use instead of the configured ones, as in machines(5).
     pub builders: Option<String>,
+    /// Do not start the helper that asks remote builders, because it is known that there are none.
+    pub no_hook: bool,
     /// Build again what is valid already, and compare.
     pub rebuild: bool,
     /// Links that keep alive what was built: this one, and with `-1`, `-2` and so on for further derivations.
@@ -148,6 +150,7 @@ impl BuildOptions {
             argv.extend(number.into_iter().flat_map(|n| [name.to_owned(), n.to_string()]));
         }
         argv.extend(self.builders.iter().flat_map(|lines| ["--builders".to_owned(), lines.clone()]));
+        argv.extend(self.no_hook.then(|| ["--option", "build-hook", ""].map(str::to_owned)).into_iter().flatten());
         argv.extend(self.rebuild.then(|| "--rebuild".to_owned()));
         argv
     }
@@ -289,6 +292,11 @@ mod tests {
         );
         assert_eq!(installables(&["/a.drv", "/b.drv"]), b"/a.drv^*\n/b.drv^*\n");
         check(&path_info_of_input(V(34)), "nix … path-info --json --size --closure-size --json-format 1 --stdin");
+        let alone = BuildOptions { no_hook: true, ..Default::default() };
+        check(
+            &build(&["/a.drv"], &alone),
+            "nix … build --keep-going --log-format internal-json --no-link --option build-poll-interval 1 --option build-hook '' '/a.drv^*'",
+        );
         check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
         check(
             &build_attribute(replaced, "x.driver"),

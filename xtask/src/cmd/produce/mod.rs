@@ -62,6 +62,7 @@ impl Options {
                 timeout: flags.timeout,
                 max_silent_time: flags.max_silent_time,
                 builders: flags.builders.clone(),
+                no_hook: false,
                 rebuild: false,
                 out_link: None,
             },
@@ -256,6 +257,7 @@ pub fn choose_builders(
     if live.len() < probes.len() {
         build.builders = Some(live.join(" ; "));
     }
+    build.no_hook = settings.builds_alone(nix.version, &live);
     let systems: BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
     for system in systems {
         let text = match settings.builder_of(system, &live) {
