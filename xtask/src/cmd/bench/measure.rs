@@ -80,12 +80,15 @@ impl<'a> Way<'a> {
     }
 }
 
-/// Runs the ways in turn, round after round, so that what else the machine does hits all alike. The first way
-/// is our own: its failure ends the measurement. Another's is shown, and its row says so.
+/// Runs the ways in turn, round after round, so that what else the machine does hits all alike, and each round begins
+/// with another, so that nobody always comes behind the same one and what that leaves behind. The first way is our own:
+/// its failure ends the measurement. Another's is shown, and its row says so.
 pub fn compare(title: &str, rounds: u8, ways: &[Way<'_>], cancel: &Cancel) -> Result<Comparison> {
     let mut series: Vec<Series> = ways.iter().map(|way| Series::new(&way.name)).collect();
     for round in 1..=usize::from(rounds) {
-        for (index, (way, series)) in ways.iter().zip(&mut series).enumerate() {
+        let turn = (0..ways.len()).cycle().skip(round - 1).take(ways.len());
+        for index in turn {
+            let (way, series) = (&ways[index], &mut series[index]);
             if series.failed || way.once && round > 1 {
                 continue;
             }
