@@ -1,6 +1,9 @@
 //! A number of hosts or somebody's fleet in, a Git repository that measurements may edit out.
 
-use std::{cell::Cell, fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,7 +18,6 @@ use crate::{
 /// A repository that measurements may edit. Every edit is one that has never been before.
 pub struct Scratch {
     pub root: Utf8PathBuf,
-    edits: Cell<usize>,
 }
 
 /// How the lines begin that edits add to Nix files.
@@ -36,7 +38,7 @@ impl Scratch {
             write(&root, &format!("hosts/{name}/default.nix"), &host(number, "0"))?;
         }
         write(&root, "hosts/hosts.toml", &matrix)?;
-        let scratch = Self { root, edits: Cell::new(0) };
+        let scratch = Self { root };
         scratch.commit(cancel)?;
         Ok(scratch)
     }
@@ -49,7 +51,7 @@ impl Scratch {
             fs::create_dir_all(to.parent().context("a file has a folder")?)?;
             fs::copy(from.join(path), &to).with_context(|| format!("cannot copy {path}"))?;
         }
-        Ok(Self { root, edits: Cell::new(0) })
+        Ok(Self { root })
     }
 
     /// Makes it a fleet of `hosts` hosts: those that have a live medium and a system, in turn, as often as it
@@ -78,31 +80,25 @@ impl Scratch {
 
     /// Another README: what concerns no host.
     pub fn edit_readme(&self) -> Result<()> {
-        write(&self.root, "README.md", &format!("{}\n", self.next()))
+        write(&self.root, "README.md", &format!("{}\n", moment()))
     }
 
     /// One host of a synthetic fleet changes.
     pub fn edit_host(&self) -> Result<()> {
-        write(&self.root, "hosts/h0000/default.nix", &host(0, &self.next()))
+        write(&self.root, "hosts/h0000/default.nix", &host(0, &moment()))
     }
 
     /// Adds a comment at the end of a Nix file: enough for every tool to evaluate again what depends on it.
     pub fn comment(&self, path: &str) -> Result<()> {
         let text = fs::read_to_string(self.root.join(path)).with_context(|| format!("cannot read {path}"))?;
         let kept = text.lines().filter(|line| !line.starts_with(COMMENT)).map(|line| format!("{line}\n"));
-        write(&self.root, path, &format!("{}{COMMENT}{}\n", kept.collect::<String>(), self.next()))
+        write(&self.root, path, &format!("{}{COMMENT}{}\n", kept.collect::<String>(), moment()))
     }
 
     /// Every derivation of a synthetic fleet becomes a new one, and the tree is clean.
     pub fn edit_all(&self, cancel: &Cancel) -> Result<()> {
-        write(&self.root, "modules/common.nix", &format!("{{ greeting = \"{}\"; }}\n", self.next()))?;
+        write(&self.root, "modules/common.nix", &format!("{{ greeting = \"{}\"; }}\n", moment()))?;
         self.commit(cancel)
-    }
-
-    /// A text that no earlier edit has had, of this run or of another that left its outputs in the store.
-    fn next(&self) -> String {
-        self.edits.set(self.edits.get() + 1);
-        format!("edit {} of {}", self.edits.get(), std::process::id())
     }
 
     pub fn commit(&self, cancel: &Cancel) -> Result<()> {
@@ -110,6 +106,13 @@ impl Scratch {
                       --allow-empty";
         Invocation::new(["sh", "-c", script]).dir(&self.root).timeout(Duration::from_secs(120)).read(cancel).map(drop)
     }
+}
+
+/// A text that no edit has had before: what an earlier one has built, in whatever fleet of whatever run, is still in the
+/// store, and would be there already.
+fn moment() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{} s and {} ns", now.as_secs(), now.subsec_nanos())
 }
 
 /// The names of `hosts` hosts and the model of each: `a`, `b`, `a-2`, `b-2`, …
@@ -218,7 +221,7 @@ description = \"stays\"
             write(&root, &format!("hosts/{host}/default.nix"), "{ }\n").unwrap();
         }
         write(&root, "hosts/big/part/more.nix", "{ }\n").unwrap();
-        Scratch { root: root.clone(), edits: Cell::new(0) }.multiply(5).unwrap();
+        Scratch { root: root.clone() }.multiply(5).unwrap();
         // Reading holds the rows against the folders.
         let read = Matrix::read(&root, matrix::FILE.into()).map(|matrix| matrix.hosts);
         let more = root.join("hosts/big-3/part/more.nix").is_file();
