@@ -42,7 +42,7 @@ use crate::{
     fleet::Fleet,
     job::{Derivation, Job, JobId},
     nix::{
-        Nix,
+        Nix, Validity,
         argv::{self, Source},
     },
     process::{Cancel, Invocation},
@@ -56,6 +56,8 @@ pub struct Cache<'f> {
     pub warning: Option<String>,
     /// The store path of the fleet's source, once somebody asked for it.
     source: OnceLock<Option<String>>,
+    /// What will probably be recalled, asked about while the tree was read.
+    newest: Option<Newest>,
 }
 
 struct State {
@@ -79,22 +81,27 @@ pub struct Recalled {
 }
 
 impl<'f> Cache<'f> {
-    /// Reads the tree and what is remembered of it. Never fails: a cache that cannot be used is off.
-    pub fn open(fleet: &'f Fleet, allow_ifd: bool, cancel: &Cancel) -> Self {
+    /// Reads the tree and what is remembered of it, of which `jobs` may be recalled. Never fails: a cache that cannot
+    /// be used is off.
+    pub fn open(fleet: &'f Fleet, allow_ifd: bool, jobs: &[Job], cancel: &Cancel) -> Self {
         let lasting = fleet.copy_of.as_deref().unwrap_or(fleet);
         match Place::of(&lasting.root, &lasting.flake_ref) {
-            Ok(place) => Self::open_in(place, fleet, allow_ifd, cancel),
+            Ok(place) => Self::open_in(place, fleet, allow_ifd, jobs, cancel),
             Err(error) => Self::with(fleet, Err(format!("{error:#}")), None),
         }
     }
 
-    fn open_in(place: Place, fleet: &'f Fleet, allow_ifd: bool, cancel: &Cancel) -> Self {
+    fn open_in(place: Place, fleet: &'f Fleet, allow_ifd: bool, jobs: &[Job], cancel: &Cancel) -> Self {
         let ambient = match ambient::ambient(&fleet.overrides, allow_ifd) {
             Ok(ambient) => ambient,
             Err(reason) => return Self::with(fleet, Err(reason), None),
         };
-        let ((remembered, warning), snapshot) = rayon::join(
-            || place.load(),
+        let (((remembered, warning), newest), snapshot) = rayon::join(
+            || {
+                let loaded = place.load();
+                let newest = Newest::of(&loaded.0, jobs, cancel);
+                (loaded, newest)
+            },
             || {
                 // The files of a passing copy have never been seen before and will not be again.
                 let before = if fleet.copy_of.is_none() { place.load_files() } else { HashMap::new() };
@@ -107,11 +114,11 @@ impl<'f> Cache<'f> {
             let ambient = if snapshot.tree.overlooked { tree } else { ambient };
             State { place, snapshot, before, ambient, tree, remembered, allow_ifd }
         });
-        Self::with(fleet, state, warning)
+        Self { newest, ..Self::with(fleet, state, warning) }
     }
 
     fn with(fleet: &'f Fleet, state: Result<State, String>, warning: Option<String>) -> Self {
-        Self { fleet, state, warning, source: OnceLock::new() }
+        Self { fleet, state, warning, source: OnceLock::new(), newest: None }
     }
 
     /// Why nothing may be reused, for a person.
@@ -120,8 +127,9 @@ impl<'f> Cache<'f> {
     }
 
     /// The jobs' derivations as far as they are known and still good for something: the output is valid, or
-    /// the derivation is, so that it can be built. One question to the store, however many jobs there are.
-    pub fn recall(&self, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Recalled>> {
+    /// the derivation is, so that it can be built. One question to the store, however many jobs there are, and one
+    /// more if they are not as they were last.
+    pub fn recall(&mut self, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Recalled>> {
         let Ok(state) = &self.state else { return Ok(BTreeMap::new()) };
         let mut found = state.look_up(jobs);
         let paths: Vec<&str> =
@@ -129,7 +137,7 @@ impl<'f> Cache<'f> {
         if paths.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let invalid: BTreeSet<String> = Nix::invalid(&paths, cancel)?.into_iter().collect();
+        let invalid = Newest::invalid(self.newest.take(), &paths, cancel)?;
         found.retain(|_, (remembered, _)| {
             let Derivation { drv, out, .. } = &remembered.derivation;
             !invalid.contains(drv.as_str()) || !invalid.contains(out.as_str())
@@ -215,6 +223,33 @@ impl<'f> Cache<'f> {
     }
 }
 
+/// The paths that were remembered last of each job, and Nix's word on whether they are valid: mostly those are recalled,
+/// and Nix takes as long to say so as it takes to find out.
+struct Newest {
+    paths: BTreeSet<String>,
+    asked: Validity,
+}
+
+impl Newest {
+    fn of(remembered: &BTreeMap<JobId, Vec<Remembered>>, jobs: &[Job], cancel: &Cancel) -> Option<Self> {
+        let last = jobs.iter().filter_map(|job| remembered.get(&job.id)?.last());
+        let paths: BTreeSet<String> =
+            last.flat_map(|last| [last.derivation.drv.to_string(), last.derivation.out.to_string()]).collect();
+        let asked = Nix::ask_invalid(&paths.iter().map(String::as_str).collect::<Vec<_>>(), cancel).ok()?;
+        (!paths.is_empty()).then_some(Self { paths, asked })
+    }
+
+    /// Of `paths` those that are not valid, and perhaps others.
+    fn invalid(newest: Option<Self>, paths: &[&str], cancel: &Cancel) -> Result<BTreeSet<String>> {
+        // Nix's failure is heard of when it fails again.
+        let known = newest.and_then(|newest| Some((newest.paths, newest.asked.answer().ok()?)));
+        let (asked, invalid) = known.unwrap_or_default();
+        let others: Vec<&str> = paths.iter().copied().filter(|path| !asked.contains(*path)).collect();
+        let rest = if others.is_empty() { Vec::new() } else { Nix::invalid(&others, cancel)? };
+        Ok(invalid.into_iter().chain(rest).collect())
+    }
+}
+
 impl State {
     fn look_up(&self, jobs: &[Job]) -> BTreeMap<JobId, (&Remembered, Option<Digest>)> {
         let mut depends = None;
@@ -281,7 +316,7 @@ pub struct Explanation {
 
 /// Explains the jobs of a fleet; the number is that of all files. Errors: the fleet's files cannot be told.
 pub fn explain(fleet: &Fleet, jobs: &[JobId], cancel: &Cancel) -> Result<(Vec<Explanation>, usize)> {
-    let cache = Cache::open(fleet, false, cancel);
+    let cache = Cache::open(fleet, false, &[], cancel);
     let alone = match &cache.state {
         Ok(_) => None,
         Err(_) => Some(

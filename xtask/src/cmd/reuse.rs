@@ -50,7 +50,7 @@ impl<'f> Reuse<'f> {
         if flags.no_cache {
             return Ok(reuse);
         }
-        let cache = Cache::open(fleet, allow_ifd, cancel);
+        let mut cache = Cache::open(fleet, allow_ifd, jobs, cancel);
         if let Some(reason) = cache.off() {
             if flags.verify_cache {
                 return Err(usage(format!(

@@ -33,6 +33,28 @@ pub struct Nix {
     pub version: Version,
 }
 
+/// A question which store paths are valid, on which Nix works meanwhile.
+pub struct Validity(Vec<Ahead>);
+
+impl Validity {
+    /// The paths that are not valid.
+    pub fn answer(self) -> Result<Vec<String>> {
+        let mut invalid = Vec::new();
+        for asked in self.0 {
+            let captured = asked.capture(Vec::new())?;
+            if !captured.end.is_success() {
+                anyhow::bail!(
+                    "Nix cannot say which store paths are valid ({}): {}",
+                    captured.end,
+                    captured.stderr.trim()
+                );
+            }
+            invalid.extend(captured.stdout.lines().map(str::to_owned));
+        }
+        Ok(invalid)
+    }
+}
+
 impl Nix {
     /// Finds Nix on PATH. A missing, too old or incomprehensible one is an error with exit code 3.
     pub fn find(cancel: &Cancel) -> Result<Self> {
@@ -69,21 +91,15 @@ impl Nix {
         Settings::parse(&text)
     }
 
-    /// Of the given store paths those that are not valid; one process however many paths there are.
+    /// Of the given store paths those that are not valid.
     pub fn invalid(paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
-        let mut invalid = Vec::new();
-        for chunk in paths.chunks(argv::MOST_PATHS) {
-            let captured = Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).capture(cancel)?;
-            if !captured.end.is_success() {
-                anyhow::bail!(
-                    "Nix cannot say which store paths are valid ({}): {}",
-                    captured.end,
-                    captured.stderr.trim()
-                );
-            }
-            invalid.extend(captured.stdout.lines().map(str::to_owned));
-        }
-        Ok(invalid)
+        Self::ask_invalid(paths, cancel)?.answer()
+    }
+
+    /// Begins to ask what [`Self::invalid`] tells: one process for all paths, or for as many as a command line holds.
+    pub fn ask_invalid(paths: &[&str], cancel: &Cancel) -> Result<Validity> {
+        let ask = |chunk| Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).ahead(cancel);
+        paths.chunks(argv::MOST_PATHS).map(ask).collect::<Result<_>>().map(Validity)
     }
 
     /// What [`Self::sizes_of`] asks, started before it is known of what.

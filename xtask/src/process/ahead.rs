@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{Cancel, End, Invocation, LINGER, Stream, as_lines, gather};
+use super::{Cancel, Captured, End, Invocation, LINGER, Stream, as_lines, gather};
 
 /// A child that waits for its standard input. It is ended with its process group if that never comes.
 pub struct Ahead {
@@ -34,10 +34,15 @@ impl Ahead {
         self.attend(input, &mut as_lines(on_line))
     }
 
-    /// Gives the child all of its input and returns what it prints; if it does not exit with 0, that is an error.
-    pub fn read(mut self, input: Vec<u8>) -> Result<String> {
-        let captured = gather(|on_bytes| Ok(self.attend(input, on_bytes)))?;
-        self.invocation.printed(captured)
+    /// Gives the child all of its input and returns how it ended and what it said.
+    pub fn capture(mut self, input: Vec<u8>) -> Result<Captured> {
+        gather(|on_bytes| Ok(self.attend(input, on_bytes)))
+    }
+
+    /// Like [`Self::capture`], but a child that does not exit with 0 is an error that shows the command.
+    pub fn read(self, input: Vec<u8>) -> Result<String> {
+        let invocation = self.invocation.clone();
+        invocation.printed(self.capture(input)?)
     }
 
     fn attend(&mut self, input: Vec<u8>, on_bytes: &mut dyn FnMut(Stream, &[u8])) -> End {
