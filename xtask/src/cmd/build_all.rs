@@ -71,10 +71,8 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
     let saving = reuse.saving(&timings, &progress, cancel);
-    let evaluates = plan.jobs.iter().any(|job| !known.contains_key(&job.id));
-    let memory = Memory { known, learn: &|evaluated| saving.learn(evaluated) };
-    let produce = || produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel);
-    let (mut jobs, mut seconds) = if evaluates { saving.beside(produce) } else { produce() }?;
+    let memory = Memory { known, learner: &saving };
+    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel)?;
     let verifying = Instant::now();
     let mut publish = || -> Result<()> {
         let earlier = results.manifest().results;

@@ -1,20 +1,12 @@
 //! The cache as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        OnceLock,
-        mpsc::{self, RecvTimeoutError},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use anyhow::Result;
 
 use super::{
     DONE, FAILED, INTERRUPTED,
-    produce::{self, Options},
+    produce::{self, Learn, Options},
 };
 use crate::{
     cache::{self, Cache, Recalled},
@@ -112,33 +104,21 @@ pub struct Saving<'a> {
 }
 
 impl Saving<'_> {
-    /// Does work that evaluates, and meanwhile, if that takes a while, what saving would otherwise begin with: Nix
-    /// starts side by side are in each other's way.
-    pub fn beside<T>(&self, work: impl FnOnce() -> T) -> T {
-        const A_WHILE: Duration = Duration::from_millis(300);
-        let (working, ended) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                let takes_long = ended.recv_timeout(A_WHILE) == Err(RecvTimeoutError::Timeout);
-                if let Some(cache) = self.cache.filter(|_| takes_long) {
-                    cache.ask_for_source(self.cancel);
-                }
-            });
-            let done = work();
-            drop(working);
-            done
-        })
-    }
-
-    pub fn learn(&self, evaluated: BTreeMap<JobId, Derivation>) {
-        self.sound.get_or_init(|| (self.save)(evaluated));
-    }
-
     /// Where nothing was evaluated, the fleet as it is now is remembered all the same. False if `--verify-cache` found
     /// something remembered to be wrong.
     pub fn finish(&self) -> bool {
         self.learn(BTreeMap::new());
         self.sound.get().is_none_or(|&sound| sound)
+    }
+}
+
+impl Learn for Saving<'_> {
+    fn prepare(&self) {
+        self.cache.map(|cache| cache.ask_for_source(self.cancel));
+    }
+
+    fn learn(&self, evaluated: BTreeMap<JobId, Derivation>) {
+        self.sound.get_or_init(|| (self.save)(evaluated));
     }
 }
 
@@ -192,10 +172,9 @@ pub fn derive_with(
     let known = reuse.known();
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
     let saving = reuse.saving(&options.timings, progress, cancel);
-    let learn = |evaluated| saving.learn(evaluated);
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
-        false => saving.beside(|| produce::evaluate_only(nix, fleet, &unknown, &learn, options, progress, cancel))?,
+        false => produce::evaluate_only(nix, fleet, &unknown, &saving, options, progress, cancel)?,
     };
     let sound = saving.finish();
     progress.finish();

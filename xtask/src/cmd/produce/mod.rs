@@ -76,18 +76,34 @@ impl Options {
 /// not keep later derivations waiting; few, because each also counts its own `--max-jobs`.
 const REALISERS: usize = 3;
 
+/// Who wants to know what a run evaluates.
+pub trait Learn: Sync {
+    /// What can be done before anything is evaluated. It is called while hosts are evaluated, when nothing else of our
+    /// own is left to do: processes of Nix that start side by side are in each other's way.
+    fn prepare(&self);
+
+    /// Is told what was evaluated once all of it is, while building goes on.
+    fn learn(&self, evaluated: BTreeMap<JobId, Derivation>);
+}
+
+/// Nobody.
+impl Learn for () {
+    fn prepare(&self) {}
+
+    fn learn(&self, _: BTreeMap<JobId, Derivation>) {}
+}
+
 /// What earlier runs found out, and who wants to know what this one does.
 pub struct Memory<'a> {
     /// Jobs that need no evaluation.
     pub known: BTreeMap<JobId, Recalled>,
-    /// Is told what was evaluated once all of it is, while building goes on.
-    pub learn: &'a (dyn Fn(BTreeMap<JobId, Derivation>) + Sync),
+    pub learner: &'a dyn Learn,
 }
 
 impl Memory<'_> {
     /// Everything is evaluated, and nobody wants to know.
     pub fn none() -> Self {
-        Self { known: BTreeMap::new(), learn: &|_| () }
+        Self { known: BTreeMap::new(), learner: &() }
     }
 }
 
@@ -96,7 +112,7 @@ pub fn produce(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    Memory { known, learn }: &Memory<'_>,
+    Memory { known, learner }: &Memory<'_>,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
@@ -146,10 +162,13 @@ pub fn produce(
                 *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(realiser);
                 Ok(build)
             });
-            chosen.set(build)
+            let _ = chosen.set(build);
+            if !unknown.is_empty() {
+                learner.prepare();
+            }
         });
-        let evaluated = || learn(board.evaluated());
-        run_stages(nix, fleet, unknown.into_iter(), options, &board, realisers, ready, &evaluated, &realise, cancel)
+        let evaluated = || learner.learn(board.evaluated());
+        run_stages(nix, fleet, unknown.iter().copied(), options, &board, realisers, ready, &evaluated, &realise, cancel)
     })?;
     if let Some(Err(error)) = chosen.into_inner() {
         return Err(error);
@@ -157,19 +176,22 @@ pub fn produce(
     Ok(board.finish())
 }
 
-/// Evaluates the jobs and builds nothing; `learn` as in [`Memory`].
+/// Evaluates the jobs and builds nothing.
 pub fn evaluate_only(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    learn: &(dyn Fn(BTreeMap<JobId, Derivation>) + Sync),
+    learner: &dyn Learn,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
     let board = Board::new(jobs, progress, &options.timings);
-    let evaluated = || learn(board.evaluated());
-    run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &evaluated, &|_, _| Ok(()), cancel)?;
+    let evaluated = || learner.learn(board.evaluated());
+    thread::scope(|scope| {
+        scope.spawn(|| learner.prepare());
+        run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &evaluated, &|_, _| Ok(()), cancel)
+    })?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
