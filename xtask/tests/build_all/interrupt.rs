@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::synthetic::Fleet;
+use super::synthetic::{Fleet, assert_is_kept};
 
 /// Processes whose command line or environment names the fleet, which every builder's does.
 pub fn alive(nonce: &str) -> Vec<String> {
@@ -82,9 +82,5 @@ fn a_first_run_elsewhere_is_interrupted_without_a_trace_and_rooted_when_it_ends(
     fleet.write(&[("a", "build \"a\" \"echo a > $out\"")]);
     fleet.xtask(&args).expect(0, &["1 jobs: 1 built"]);
     let path = fs::read_link(out.join("a/system")).unwrap();
-    let roots = std::process::Command::new("nix-store").args(["--query", "--roots"]).arg(path).output().unwrap();
-    let said = String::from_utf8(roots.stderr).unwrap();
-    assert!(roots.status.success(), "{said}");
-    let roots = String::from_utf8(roots.stdout).unwrap();
-    assert!(roots.contains(out.join(".roots").to_str().unwrap()), "{roots}\n{said}");
+    assert_is_kept(&path, &out.join(".roots"));
 }

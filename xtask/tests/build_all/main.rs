@@ -79,9 +79,7 @@ fn results_are_kept_from_the_garbage_collector() {
     let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\"")]);
     fleet.xtask(&["build-all"]).expect(0, &[]);
     let out = fleet.path("result/a/system").read_link_utf8().unwrap();
-    let roots = std::process::Command::new("nix-store").args(["--query", "--roots", out.as_str()]).output().unwrap();
-    let roots = String::from_utf8(roots.stdout).unwrap();
-    assert!(roots.contains(fleet.path("result/.roots").as_str()), "{roots}");
+    synthetic::assert_is_kept(out.as_std_path(), fleet.path("result/.roots").as_std_path());
 }
 
 #[test]

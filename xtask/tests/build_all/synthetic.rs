@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -139,4 +140,14 @@ impl Ran {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stderr, self.stdout);
         self
     }
+}
+
+/// Panics unless a link in `folder` is a garbage collector root of a store path.
+pub fn assert_is_kept(path: &Path, folder: &Path) {
+    let roots = Command::new("nix-store").args(["--query", "--roots"]).arg(path).output().unwrap();
+    let said = String::from_utf8(roots.stderr).unwrap();
+    assert!(roots.status.success(), "{said}");
+    let roots = String::from_utf8(roots.stdout).unwrap();
+    let links: Vec<_> = folder.read_dir().unwrap().map(|link| link.unwrap().path()).collect();
+    assert!(roots.contains(folder.to_str().unwrap()), "roots: {roots}\n{said}\nlinks: {links:?}");
 }
