@@ -1,0 +1,137 @@
+//! Derivations in, valid store paths out, with what Nix said on the way. Whether an output is there is asked
+//! of the store afterwards; exit codes are not believed.
+
+mod cause;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use self::{cause::Closures, watch::Watched};
+use crate::{
+    job::{Derivation, JobId, Outcome},
+    nix::{
+        Nix,
+        argv::{self, BuildOptions},
+        reply::PathInfo,
+    },
+    process::{Ahead, Cancel, End, Invocation},
+    timings::{Timings, What},
+};
+
+pub use watch::Activity;
+
+/// What became of one job's derivation.
+#[derive(Clone, Debug)]
+pub struct Realised {
+    pub id: JobId,
+    pub outcome: Outcome,
+    /// The remote machine that built it, if one did.
+    pub machine: Option<String>,
+    /// Sizes, where Nix was asked for them.
+    pub info: Option<PathInfo>,
+}
+
+/// A `nix build` that is to be, or that waits already to be told what to build.
+pub struct Realiser {
+    options: BuildOptions,
+    waiting: Option<Ahead>,
+}
+
+impl Realiser {
+    pub fn new(options: BuildOptions) -> Self {
+        Self { options, waiting: None }
+    }
+
+    /// Starts the process now, while it is not known yet what there is to build.
+    pub fn ahead(options: BuildOptions, cancel: &Cancel) -> Result<Self> {
+        let waiting = Invocation::new(argv::build_from_input(&options)).ahead(cancel)?;
+        Ok(Self { options, waiting: Some(waiting) })
+    }
+}
+
+/// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
+pub fn realise(
+    nix: &Nix,
+    batch: &[(JobId, Derivation)],
+    Realiser { options, waiting }: Realiser,
+    cancel: &Cancel,
+    timings: &Timings,
+    on_activity: &mut dyn FnMut(&Activity),
+    on_note: &mut dyn FnMut(String),
+) -> Result<Vec<Realised>> {
+    let process = timings.begin(What::Realiser, "", None);
+    timings.tell(process, |span| span.jobs = batch.iter().map(|(id, _)| id.to_string()).collect());
+    let outs: Vec<&str> = batch.iter().map(|(_, d)| d.out.as_str()).collect();
+    // What is not on disk cannot be valid; whether what is there is whole, only the store knows.
+    let there: Vec<&str> = batch.iter().filter(|(_, d)| d.out.exists()).map(|(_, d)| d.out.as_str()).collect();
+    let invalid = if there.is_empty() { vec![] } else { Nix::invalid(&there, cancel)? };
+    let present = |out: &str| there.contains(&out) && !invalid.iter().any(|path| path == out);
+    let wanted: BTreeSet<&str> = batch
+        .iter()
+        .filter(|(_, d)| options.rebuild || !present(d.out.as_str()))
+        .map(|(_, d)| d.drv.as_str())
+        .collect();
+    if wanted.is_empty() {
+        timings.end(process, true);
+        return Ok(batch.iter().map(|(id, _)| settled(id, Outcome::Present, None, None)).collect());
+    }
+    let drvs: Vec<&str> = wanted.iter().copied().collect();
+    let mut watched = Watched::new(timings, process);
+    // The question after an interrupt must still be answered, so it does not listen to it. Who asks it is started when
+    // something begins to be built, which leaves a processor to it, and does not have to be started afterwards.
+    let unheard = Cancel::default();
+    let mut sizes = None;
+    let mut on_activity = |activity: &Activity| {
+        if sizes.is_none() && !activity.current.is_empty() {
+            sizes = Some(nix.sizes_ahead(&unheard));
+        }
+        on_activity(activity);
+    };
+    let waiting = match waiting {
+        Some(waiting) => waiting,
+        None => Invocation::new(argv::build_from_input(&options)).ahead(cancel)?,
+    };
+    let end = watched.watch(waiting, &drvs, &mut on_activity, on_note);
+    watched.settle(end == End::Cancelled);
+    // For a path that is not valid the sizes would be looked for in binary caches, so after a failure validity alone is
+    // asked for.
+    let mut infos: BTreeMap<String, PathInfo> = match end.is_success() {
+        true => {
+            let sizes = sizes.unwrap_or_else(|| nix.sizes_ahead(&unheard))?;
+            Nix::sizes_of(&outs, sizes)?.into_iter().map(|info| (info.path.clone(), info)).collect()
+        }
+        false => BTreeMap::new(),
+    };
+    let unknown: Vec<&str> = outs.iter().copied().filter(|out| !infos.contains_key(*out)).collect();
+    let still: BTreeSet<String> = match unknown.is_empty() {
+        true => BTreeSet::new(),
+        false => Nix::invalid(&unknown, &unheard)?.into_iter().collect(),
+    };
+    timings.end(process, end != End::Cancelled);
+    let mut closures = Closures::default();
+    batch
+        .iter()
+        .map(|(id, derivation)| {
+            let drv = derivation.drv.as_str();
+            let failed =
+                still.contains(derivation.out.as_str()) || (options.rebuild && watched.errors.contains_key(drv));
+            let outcome = match (failed, wanted.contains(drv)) {
+                (false, false) => Outcome::Present,
+                (false, true) if watched.copied.contains(derivation.out.as_str()) => Outcome::Fetched,
+                (false, true) if watched.machines.contains_key(drv) => Outcome::Built,
+                // Another process built it meanwhile.
+                (false, true) => Outcome::Present,
+                (true, _) if end == End::Cancelled => Outcome::NotRun { reason: "interrupted".into() },
+                (true, _) => Outcome::Failed(cause::explain(&watched, end, drv, &mut closures, cancel)?),
+            };
+            let info = infos.remove(derivation.out.as_str());
+            Ok(settled(id, outcome, watched.machines.get(drv).cloned(), info))
+        })
+        .collect()
+}
+
+fn settled(id: &JobId, outcome: Outcome, machine: Option<String>, info: Option<PathInfo>) -> Realised {
+    Realised { id: id.clone(), outcome, machine: machine.filter(|m| !m.is_empty()), info }
+}

@@ -1,0 +1,200 @@
+//! What Nix says while it works in, what it does now and what was seen of each derivation out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use crate::{
+    nix::{
+        argv,
+        event::{self, Counts, Event},
+    },
+    process::{Ahead, End, Stream},
+    timings::{Mark, Timings, What},
+};
+
+/// Lines of a failed builder's log that a report shows.
+pub const TAIL: usize = 30;
+
+/// What Nix does for a batch, for whoever watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Derivations built, of how many.
+    pub builds: (u64, u64),
+    /// Paths copied, of how many.
+    pub fetches: (u64, u64),
+    /// The names of what is being built or copied now.
+    pub current: Vec<String>,
+}
+
+/// What was seen while Nix worked.
+#[derive(Default)]
+pub struct Watched {
+    /// Derivations whose builders were started, and where.
+    pub machines: BTreeMap<String, String>,
+    pub copied: BTreeSet<String>,
+    pub tails: HashMap<String, VecDeque<String>>,
+    /// Failing derivations and what Nix says of them.
+    pub errors: BTreeMap<String, String>,
+    /// Errors that name no derivation.
+    pub others: Vec<String>,
+    running: BTreeMap<u64, Running>,
+    counters: HashMap<u64, Counts>,
+    activity: Activity,
+    timings: Timings,
+    process: Option<Mark>,
+    /// When what runs began, and when the builder of each derivation did.
+    marks: HashMap<u64, Mark>,
+    built: BTreeMap<String, Mark>,
+}
+
+enum Running {
+    Build(String),
+    Copy(String),
+    Wait,
+}
+
+impl Watched {
+    /// For what a process of Nix does in `timings`.
+    pub fn new(timings: &Timings, process: Mark) -> Self {
+        Self { process: Some(process), timings: timings.clone(), ..Self::default() }
+    }
+
+    /// Tells the process what to build and watches it to its end.
+    pub fn watch(
+        &mut self,
+        waiting: Ahead,
+        drvs: &[&str],
+        on_activity: &mut dyn FnMut(&Activity),
+        on_note: &mut dyn FnMut(String),
+    ) -> End {
+        waiting.feed(argv::installables(drvs), &mut |stream, line| {
+            let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
+            if self.take(event, on_note) {
+                on_activity(&self.activity);
+            }
+        })
+    }
+
+    /// Nix does not say how an activity ended; its errors do.
+    pub fn settle(&self, cancelled: bool) {
+        for (drv, mark) in &self.built {
+            let failed = self.errors.contains_key(drv);
+            self.timings.tell(*mark, |span| span.ok = !failed && span.ok);
+        }
+        for mark in self.marks.values() {
+            self.timings.end(*mark, !cancelled);
+        }
+    }
+
+    fn begin(&mut self, id: u64, what: What, running: Running, key: &str) -> Mark {
+        let mark = self.timings.begin(what, running.name(), self.process);
+        self.timings.tell(mark, |span| span.key = key.to_owned());
+        self.marks.insert(id, mark);
+        self.running.insert(id, running);
+        mark
+    }
+
+    /// Takes in one event; true if what a watcher sees has changed.
+    fn take(&mut self, event: Event, on_note: &mut dyn FnMut(String)) -> bool {
+        match event {
+            Event::BuildStarted { id, drv, machine } => {
+                let mark = self.begin(id, What::Build, Running::Build(drv.clone()), &drv);
+                self.timings.tell(mark, |span| span.machine = machine.clone());
+                self.machines.insert(drv.clone(), machine);
+                self.built.insert(drv, mark);
+            }
+            Event::CopyStarted { id, path } => {
+                // Asking a substituter for a path and copying it are two activities within each other.
+                if self.copied.insert(path.clone()) {
+                    self.begin(id, What::Download, Running::Copy(path.clone()), &path);
+                } else {
+                    self.running.insert(id, Running::Copy(path));
+                }
+            }
+            Event::WaitStarted { id, text } => {
+                let path = text.split('\'').find(|part| part.starts_with('/')).unwrap_or_default();
+                let name = Running::Copy(path.trim_end_matches(".lock").to_owned()).name();
+                let what = if text.contains("lock") { "lock of" } else { "machine for" };
+                let mark = self.begin(id, What::Wait, Running::Wait, path);
+                self.timings.tell(mark, |span| span.name = format!("{what} {name}"));
+                return false;
+            }
+            Event::Stopped { id } => {
+                if let Some(mark) = self.marks.remove(&id) {
+                    self.timings.end(mark, true);
+                }
+                if self.running.remove(&id).is_none() {
+                    return false;
+                }
+            }
+            Event::LogLine { id, line } => {
+                if let Some(Running::Build(drv)) = self.running.get(&id) {
+                    let tail = self.tails.entry(drv.clone()).or_default();
+                    tail.push_back(line.chars().take(500).collect());
+                    if tail.len() > TAIL {
+                        tail.pop_front();
+                    }
+                }
+                return false;
+            }
+            Event::Counter { id, counts } => {
+                self.counters.insert(id, counts);
+                return false;
+            }
+            Event::Progress { id, done, expected, running } => match self.counters.get(&id) {
+                Some(Counts::Builds) => {
+                    self.activity.builds = (done, expected);
+                    // Up to 2.26 Nix ends the activity of a job's own derivation only when it ends itself.
+                    if running == 0 {
+                        self.built.values().for_each(|mark| self.timings.end(*mark, true));
+                    }
+                }
+                Some(Counts::Copies) => self.activity.fetches = (done, expected),
+                None => return false,
+            },
+            Event::Error { text } => {
+                match event::blamed(&text) {
+                    Some(drv) => drop(self.errors.entry(drv).or_insert(text)),
+                    None => self.others.push(text),
+                }
+                return false;
+            }
+            Event::Note { text } => {
+                on_note(text);
+                return false;
+            }
+        }
+        let shown = self.running.values().filter(|running| !matches!(running, Running::Wait));
+        self.activity.current = shown.map(Running::name).collect();
+        true
+    }
+}
+
+impl Running {
+    fn name(&self) -> String {
+        let (Self::Build(path) | Self::Copy(path)) = self else { return String::new() };
+        let base = path.rsplit('/').next().unwrap_or(path);
+        base.get(33..).unwrap_or(base).trim_end_matches(".drv").to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_its_tail_only() {
+        let mut watched = Watched::default();
+        watched.take(Event::BuildStarted { id: 1, drv: "/d.drv".into(), machine: String::new() }, &mut |_| ());
+        for n in 0..1000 {
+            watched.take(Event::LogLine { id: 1, line: n.to_string() }, &mut |_| ());
+        }
+        let tail = &watched.tails["/d.drv"];
+        assert_eq!((tail.len(), tail.back().map(String::as_str)), (TAIL, Some("999")));
+    }
+
+    #[test]
+    fn activities_are_named_as_people_know_them() {
+        let build = Running::Build("/nix/store/ll543dya45jydyims1x4d6cs2qak9rsv-linux-6.1.drv".into());
+        assert_eq!(build.name(), "linux-6.1");
+    }
+}
