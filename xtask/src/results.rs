@@ -68,6 +68,8 @@ pub struct ImageFile {
 #[derive(Debug)]
 pub struct Results {
     dir: Utf8PathBuf,
+    /// Whether the folder was there before the run.
+    existed: bool,
 }
 
 impl Results {
@@ -75,10 +77,10 @@ impl Results {
     /// error with exit code 2 before anything is built.
     pub fn claim(dir: &Utf8Path) -> Result<Self> {
         let dir = camino::absolute_utf8(dir).with_context(|| format!("`{dir}` is no usable path"))?;
-        let results = Self { dir };
+        let results = Self { dir, existed: false };
         let dir = &results.dir;
         let try_other = "try: another folder with --out-link DIR, or move it away";
-        match fs::symlink_metadata(dir) {
+        let existed = match fs::symlink_metadata(dir) {
             Ok(meta) if meta.is_symlink() => {
                 return Err(usage(format!(
                     "{dir} is a symbolic link, perhaps left by `nix build`; results are a folder\n  {try_other}"
@@ -96,10 +98,11 @@ impl Results {
                         "{dir} holds something that is not a result: {first}{more}; it is left alone\n  {try_other}"
                     )));
                 }
+                true
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(usage(format!("results cannot be written to {dir}: {error}\n  {try_other}"))),
-        }
+        };
         let parent = results.parent();
         if let Err(error) = fs::create_dir_all(&parent) {
             return Err(usage(format!("results cannot be written to {parent}: {error}\n  {try_other}")));
@@ -109,7 +112,7 @@ impl Results {
                 "results cannot be written to {parent}: {error}\n  try: another folder with --out-link DIR"
             )));
         }
-        Ok(results)
+        Ok(Self { existed, ..results })
     }
 
     /// Where links may be put that keep alive what is built, before it is published. What is not published the
@@ -118,10 +121,13 @@ impl Results {
         self.dir.join(ROOTS)
     }
 
-    /// After a run that publishes nothing: takes away the folder if it was made for roots that never came.
+    /// After a run that publishes nothing: takes away what it made for roots that never came.
     pub fn leave(&self) {
         // A folder that is not empty stays.
-        let _ = fs::remove_dir(self.roots_folder()).and_then(|()| fs::remove_dir(&self.dir));
+        let emptied = fs::remove_dir(self.roots_folder()).is_ok();
+        if emptied && !self.existed {
+            let _ = fs::remove_dir(&self.dir);
+        }
     }
 
     /// What the last run left, or nothing.
@@ -316,4 +322,25 @@ pub fn sha256(files: &[Utf8PathBuf], cancel: &Cancel) -> Result<BTreeMap<Utf8Pat
         Ok((file.clone(), text.trim().to_owned()))
     };
     files.into_par_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_publishes_nothing_takes_away_what_it_made_and_no_more() {
+        let name = format!("drydock-results-test-{}", std::process::id());
+        let base = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap().join(name);
+        let [made, found] = ["made", "found"].map(|name| base.join(name));
+        fs::create_dir_all(&found).unwrap();
+        for dir in [&made, &found] {
+            let results = Results::claim(dir).unwrap();
+            make_roots(&results.roots_folder()).unwrap();
+            results.leave();
+        }
+        let left = (made.exists(), found.exists(), found.read_dir().unwrap().count());
+        fs::remove_dir_all(&base).unwrap();
+        assert_eq!(left, (false, true, 0));
+    }
 }
