@@ -83,6 +83,36 @@ fn results_are_kept_from_the_garbage_collector() {
 }
 
 #[test]
+fn what_the_garbage_collector_took_is_built_again() {
+    let rows = ["one", "two"].map(|text| ("a", format!("build \"a\" \"echo {text} > $out\"")));
+    let [one, two] = rows.each_ref().map(|(host, system)| [(*host, system.as_str())]);
+    let fleet = Fleet::new(&one);
+    let build = || {
+        let ran = fleet.xtask(&["build-all"]).expect(0, &["1 jobs: 1 built"]);
+        let manifest = std::fs::read_to_string(fleet.path("result/manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let paths = ["store_path", "drv"].map(|key| manifest["results"][0][key].as_str().unwrap().to_owned());
+        (ran.stderr.contains("a.system: evaluated"), paths)
+    };
+    let take = |paths: &[String]| {
+        let deleted = std::process::Command::new("nix-store").arg("--delete").args(paths).output().unwrap();
+        assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
+    };
+    let (evaluated, [first, _]) = build();
+    assert!(evaluated);
+    fleet.write(&two);
+    let (_, second) = build();
+    // Not what was remembered last, and its derivation is still there.
+    take(&[first]);
+    fleet.write(&one);
+    assert!(!build().0);
+    take(&second);
+    fleet.write(&two);
+    let (evaluated, again) = build();
+    assert!(evaluated && again == second);
+}
+
+#[test]
 fn hosts_that_were_not_asked_for_keep_their_results() {
     let rows = [("a", "build \"a\" \"echo a > $out\""), ("b", "build \"b\" \"echo b > $out\"")];
     let fleet = Fleet::new(&rows);
