@@ -148,6 +148,11 @@ pub fn assert_is_kept(path: &Path, folder: &Path) {
     let said = String::from_utf8(roots.stderr).unwrap();
     assert!(roots.status.success(), "{said}");
     let roots = String::from_utf8(roots.stdout).unwrap();
+    // Where Nix keeps the names of roots, for the case that it overlooks one.
+    let names = fs::read_dir("/nix/var/nix/gcroots/auto").into_iter().flatten();
+    let targets = names.filter_map(|name| fs::read_link(name.ok()?.path()).ok());
+    let registered: Vec<_> = targets.filter(|target| target.starts_with(folder)).collect();
     let links: Vec<_> = folder.read_dir().unwrap().map(|link| link.unwrap().path()).collect();
-    assert!(roots.contains(folder.to_str().unwrap()), "roots: {roots}\n{said}\nlinks: {links:?}");
+    let text = format!("roots: {roots}\n{said}\nlinks: {links:?}\nregistered: {registered:?}");
+    assert!(roots.contains(folder.to_str().unwrap()), "{text}");
 }
