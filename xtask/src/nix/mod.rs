@@ -37,7 +37,7 @@ pub struct Nix {
 pub struct Validity(Vec<Ahead>);
 
 impl Validity {
-    /// The paths that are not valid.
+    /// The paths that are not valid. Errors: Nix cannot tell.
     pub fn answer(self) -> Result<Vec<String>> {
         let mut invalid = Vec::new();
         for asked in self.0 {
