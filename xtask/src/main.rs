@@ -1,7 +1,6 @@
 //! Arguments in, an exit code out: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
 //! lacks something, 130 interrupted.
 
-mod cache;
 mod cmd;
 mod compare;
 mod diagnostic;
@@ -13,6 +12,7 @@ mod git;
 mod history;
 mod job;
 mod matrix;
+mod memory;
 mod nix;
 mod plan;
 mod process;

@@ -1,7 +1,7 @@
 //! Every Nix command line: values in, argv out. Pure, so that each is tested as text and can be printed,
 //! ready to paste, when it fails.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Version;
 
@@ -14,6 +14,13 @@ pub const NIX: [&str; 4] = ["nix", "--extra-experimental-features", "nix-command
 
 fn nix(rest: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
     NIX.into_iter().map(Into::into).chain(rest.into_iter().map(Into::into)).collect()
+}
+
+/// A text as it may stand in the URL of a flake reference (RFC 3986, section 2).
+pub fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
 }
 
 /// `nix --version`.
@@ -72,10 +79,15 @@ impl Source<'_> {
             argv.extend(["--override-input".to_owned(), input.clone(), flake.clone()]);
         }
         argv.push(if self.overrides.is_empty() { "--no-update-lock-file" } else { "--no-write-lock-file" }.to_owned());
-        if !self.allow_ifd {
-            argv.extend(["--option", "allow-import-from-derivation", "false"].map(str::to_owned));
-        }
+        argv.extend(self.ifd());
         argv
+    }
+
+    fn ifd(&self) -> Vec<String> {
+        match self.allow_ifd {
+            true => Vec::new(),
+            false => ["--option", "allow-import-from-derivation", "false"].map(str::to_owned).to_vec(),
+        }
     }
 }
 
@@ -88,6 +100,20 @@ pub fn evaluator(version: Version, source: Source<'_>) -> Vec<String> {
     let head = ["repl", "--show-trace", "--option", "pure-eval", "true"];
     let head = head.into_iter().chain(feature.into_iter().flatten()).map(str::to_owned);
     nix(head.chain([source.flake.to_owned()]).chain(source.arguments()))
+}
+
+/// An evaluator as [`evaluator`], which knows no flake yet.
+pub fn bare_evaluator(source: Source<'_>) -> Vec<String> {
+    let head = ["repl", "--show-trace", "--option", "pure-eval", "true"].map(str::to_owned);
+    nix(head.into_iter().chain(source.ifd()))
+}
+
+/// A commit's files in the store, without regard to the flakes in it.
+pub fn fetch_commit(repository: &Utf8Path, commit: &str, shallow: bool) -> Vec<String> {
+    let url = format!("file://{}", percent_encoded(repository.as_str()));
+    let expression =
+        format!("(builtins.fetchGit {{ url = \"{url}\"; rev = \"{commit}\"; shallow = {shallow}; }}).outPath");
+    nix(["eval", "--raw", "--expr", &expression])
 }
 
 /// Evaluates an attribute and applies a function to it. Nix's evaluation cache does not serve `eval` of a

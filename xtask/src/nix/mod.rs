@@ -3,6 +3,7 @@
 pub mod argv;
 pub mod event;
 mod known;
+mod pinned;
 pub mod remote;
 pub mod reply;
 mod settings;
@@ -11,6 +12,7 @@ mod version;
 use std::time::Duration;
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
 use crate::{
     diagnostic::lacking,
@@ -18,6 +20,7 @@ use crate::{
 };
 
 pub use known::cache_folder;
+pub use pinned::Pinned;
 pub use settings::{Builder, Settings};
 pub use version::Version;
 
@@ -31,6 +34,10 @@ pub const OLDEST: Version = Version { major: 2, minor: 18 };
 #[derive(Clone, Debug)]
 pub struct Nix {
     pub version: Version,
+    /// What `nix --version` says.
+    pub said: String,
+    /// The program, without symbolic links on the way to it.
+    pub program: Utf8PathBuf,
 }
 
 /// A question which store paths are valid, on which Nix works meanwhile.
@@ -63,9 +70,12 @@ impl Nix {
             return Err(lacking(format!("`nix` is not on PATH\n  try: {REMEDY}")));
         };
         let known = cache_folder().and_then(|folder| known::Program::of(&program, &folder));
-        let recalled = known.as_ref().and_then(|known| Version::parse(&known.recall()?));
-        if let Some(version) = recalled.filter(|version| *version >= OLDEST) {
-            return Ok(Self { version });
+        let program = program.canonicalize_utf8().unwrap_or(program);
+        let recalled = known.as_ref().and_then(known::Program::recall);
+        if let Some(said) = recalled
+            && let Some(version) = Version::parse(&said).filter(|version| *version >= OLDEST)
+        {
+            return Ok(Self { version, said, program });
         }
         let said = Invocation::new(argv::version()).timeout(PATIENCE).capture(cancel)?;
         let text = said.stdout.trim();
@@ -82,13 +92,17 @@ impl Nix {
             )));
         }
         known.iter().filter(|_| text.lines().count() == 1).for_each(|known| known.remember(text));
-        Ok(Self { version })
+        Ok(Self { version, said: text.to_owned(), program })
     }
 
     /// Nix's effective configuration.
     pub fn settings(&self, cancel: &Cancel) -> Result<Settings> {
-        let text = Invocation::new(argv::config(self.version)).timeout(PATIENCE).read(cancel)?;
-        Settings::parse(&text)
+        Settings::parse(&self.settings_text(cancel)?)
+    }
+
+    /// Nix's effective configuration as it prints it.
+    pub fn settings_text(&self, cancel: &Cancel) -> Result<String> {
+        Invocation::new(argv::config(self.version)).timeout(PATIENCE).read(cancel)
     }
 
     /// Of the given store paths those that are not valid.

@@ -56,7 +56,7 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
     let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(artifacts.len());
     let (mut records, mut seconds) =
-        produce::produce(&nix, &fleet, &artifacts, &produce::Memory::none(), &options, &progress, cancel)?;
+        produce::produce(&nix, &fleet, &artifacts, &produce::Past::none(), &options, &progress, cancel)?;
     progress.finish();
     if !cancel.is_set() {
         build_all::verify(&nix, &mut records, &[], cancel)?;

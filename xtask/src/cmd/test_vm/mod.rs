@@ -205,7 +205,6 @@ impl Session<'_> {
             evaluators: None,
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: self.flags.allow_import_from_derivation,
-            whole: false,
             build: self.build.clone(),
             roots: None,
             timings: self.timings.clone(),
