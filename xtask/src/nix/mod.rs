@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::{
     diagnostic::lacking,
-    process::{Ahead, Cancel, Invocation, find_on_path},
+    process::{Cancel, Invocation, find_on_path},
 };
 
 pub use known::cache_folder;
@@ -33,25 +33,13 @@ pub struct Nix {
     pub version: Version,
 }
 
-/// A question which store paths are valid, on which Nix works meanwhile.
-pub struct Validity(Vec<Ahead>);
+/// A question which store paths are valid, asked when its answer is wanted.
+pub struct Validity(Vec<String>, Cancel);
 
 impl Validity {
-    /// The paths that are not valid. Errors: Nix cannot tell.
+    /// The paths that are not valid.
     pub fn answer(self) -> Result<Vec<String>> {
-        let mut invalid = Vec::new();
-        for asked in self.0 {
-            let captured = asked.capture(Vec::new())?;
-            if !captured.end.is_success() {
-                anyhow::bail!(
-                    "Nix cannot say which store paths are valid ({}): {}",
-                    captured.end,
-                    captured.stderr.trim()
-                );
-            }
-            invalid.extend(captured.stdout.lines().map(str::to_owned));
-        }
-        Ok(invalid)
+        Nix::invalid(&self.0.iter().map(String::as_str).collect::<Vec<_>>(), &self.1)
     }
 }
 
@@ -91,25 +79,25 @@ impl Nix {
         Settings::parse(&text)
     }
 
-    /// Of the given store paths those that are not valid.
+    /// Of the given store paths those that are not valid. Errors: Nix cannot tell.
     pub fn invalid(paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
-        Self::ask_invalid(paths, cancel)?.answer()
+        let mut invalid = Vec::new();
+        for chunk in paths.chunks(argv::MOST_PATHS) {
+            let said = Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).capture(cancel)?;
+            anyhow::ensure!(
+                said.end.is_success(),
+                "Nix cannot say which store paths are valid ({}): {}",
+                said.end,
+                said.stderr.trim()
+            );
+            invalid.extend(said.stdout.lines().map(str::to_owned));
+        }
+        Ok(invalid)
     }
 
-    /// Begins to ask what [`Self::invalid`] tells: one process for all paths, or for as many as a command line holds.
+    /// The question as a value.
     pub fn ask_invalid(paths: &[&str], cancel: &Cancel) -> Result<Validity> {
-        let ask = |chunk| Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).ahead(cancel);
-        paths.chunks(argv::MOST_PATHS).map(ask).collect::<Result<_>>().map(Validity)
-    }
-
-    /// What [`Self::sizes_of`] asks, started before it is known of what.
-    pub fn sizes_ahead(&self, cancel: &Cancel) -> Result<Ahead> {
-        Invocation::new(argv::path_info_of_input(self.version)).timeout(PATIENCE * 5).ahead(cancel)
-    }
-
-    /// Sizes of valid store paths and of their closures, from a process that waits for their names.
-    pub fn sizes_of(paths: &[&str], waiting: Ahead) -> Result<Vec<reply::PathInfo>> {
-        reply::path_info(&waiting.read(paths.join("\n").into_bytes())?)
+        Ok(Validity(paths.iter().map(|&path| path.to_owned()).collect(), cancel.clone()))
     }
 
     /// Sizes of valid store paths and of their closures.

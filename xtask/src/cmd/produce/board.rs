@@ -13,10 +13,10 @@ use crate::{
     cmd::timings::Clock,
     eval::{self, Group, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome},
-    nix::Nix,
+    nix::{Nix, argv::BuildOptions},
     process::Cancel,
     progress::{Event, Progress},
-    realise::{self, Realiser},
+    realise,
     report::record::{JobRecord, StageSeconds},
     timings::Timings,
 };
@@ -100,7 +100,13 @@ impl<'a> Board<'a> {
         self.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
-    pub fn realise(&self, nix: &Nix, batch: &[(JobId, Derivation)], realiser: Realiser, cancel: &Cancel) -> Result<()> {
+    pub fn realise(
+        &self,
+        nix: &Nix,
+        batch: &[(JobId, Derivation)],
+        build: &BuildOptions,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let began = Instant::now();
         let shared = match batch.len() {
             1 => String::new(),
@@ -120,7 +126,7 @@ impl<'a> Board<'a> {
             }
         };
         let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(nix, batch, realiser, cancel, self.timings, &mut on_activity, &mut on_note)? {
+        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut on_activity, &mut on_note)? {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
