@@ -6,6 +6,7 @@ mod compare;
 mod diagnostic;
 mod doctor;
 mod eval;
+mod files;
 mod flags;
 mod fleet;
 mod git;
@@ -24,7 +25,6 @@ mod schedule;
 mod shard;
 mod timings;
 mod vmtest;
-mod workflow;
 
 use std::{io, process::ExitCode};
 

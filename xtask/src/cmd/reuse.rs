@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     DONE, FAILED, INTERRUPTED,
-    produce::{self, Learn, Options},
+    produce::{self, Learn, Options, Past},
 };
 use crate::{
     diagnostic::usage,
@@ -173,7 +173,10 @@ pub fn derive_with(
     let saving = reuse.saving(&options.timings, progress);
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
-        false => produce::evaluate_only(nix, fleet, &unknown, reuse.pinned(), &saving, options, progress, cancel)?,
+        false => {
+            let past = Past { pinned: reuse.pinned(), learner: &saving, ..Past::none() };
+            produce::evaluate_only(nix, fleet, &unknown, &past, options, progress, cancel)?
+        }
     };
     let sound = saving.finish();
     progress.finish();

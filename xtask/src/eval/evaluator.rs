@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Deserialize;
-use tempfile::TempDir;
 
 use super::{Limits, Reply, Sources};
 use crate::{
+    files::Temporary,
     job::{Derivation, JobId},
     nix::{argv, event},
     process::{Cancel, End, Heard, Invocation, Stream, Talk},
@@ -29,7 +29,7 @@ pub struct Evaluator {
     /// Paths in what Nix writes, and what a person is to read in their place.
     pub renamed: Vec<(String, String)>,
     /// For the history that `nix repl` keeps, so that ours stays out of the user's, and what it reads there out of ours.
-    _folder: TempDir,
+    _folder: Temporary,
 }
 
 /// Whether the fleet asked for what `self` tells about its source.
@@ -59,9 +59,8 @@ impl Evaluator {
     /// Starts a process that knows the outputs of the flake by their names, or nothing if `bare`. Errors: it cannot be
     /// started at all.
     pub fn start(sources: Sources<'_>, bare: bool, limits: Limits, cancel: &Cancel) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("drydock-").tempdir();
-        let folder = folder.context("cannot make a temporary folder for the evaluator")?;
-        let home = folder.path().to_string_lossy();
+        let folder = Temporary::new()?;
+        let home = folder.as_str();
         let argv = match bare {
             true => argv::bare_evaluator(sources.source),
             false => argv::evaluator(sources.version, sources.source),
@@ -69,12 +68,12 @@ impl Evaluator {
         let talk = Invocation::new(argv)
             .env("GC_INITIAL_HEAP_SIZE", initial_heap(limits.memory).to_string())
             .env("NO_COLOR", "1")
-            .env("XDG_DATA_HOME", home.clone())
+            .env("XDG_DATA_HOME", home)
             .env("NIX_DATA_HOME", home)
             .memory(limits.memory)
             .talk(cancel)?;
         // The folder's name is random, and no fleet can know it.
-        let nonce = folder.path().file_name().map(|name| format!("{}-", name.to_string_lossy())).unwrap_or_default();
+        let nonce = format!("{}-", folder.file_name().unwrap_or_default());
         let (seen, renamed) = (SelfSeen::default(), Vec::new());
         let mut evaluator = Self { talk, nonce, time: limits.time, asked: 0, seen, renamed, _folder: folder };
         evaluator.define(&introduction(&evaluator.nonce));

@@ -167,7 +167,7 @@ impl Memory {
 /// them, where in the source the flake is.
 fn around(nix: &Nix, settings: &str, allow_ifd: bool, pinned: &Pinned) -> Digest {
     let store = std::env::var("NIX_STORE_DIR").unwrap_or_default();
-    let parts = [&nix.said, &nix.program.to_string(), &store, settings, &pinned.locks, &pinned.dir];
+    let parts = [nix.said.as_str(), nix.program.as_str(), &store, settings, &pinned.locks, &pinned.dir];
     let mut hasher = Hasher::new("around").bytes(&[u8::from(allow_ifd)]);
     parts.into_iter().for_each(|part| hasher.put(part.as_bytes()));
     hasher.finish()

@@ -13,7 +13,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Hasher};
-use crate::job::{Derivation, JobId};
+use crate::{
+    files,
+    job::{Derivation, JobId},
+};
 
 /// Derivations kept for each job: enough to go back and forth between a few branches.
 const MOST: usize = 4;
@@ -105,10 +108,7 @@ impl Store {
             let surplus = list.len().saturating_sub(MOST);
             list.drain(..surplus);
         }
-        let mut file =
-            tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write into {folder}"))?;
-        serde_json::to_writer(io::BufWriter::new(&mut file), &pack(&jobs))?;
-        file.persist(&self.file).with_context(|| format!("cannot replace {}", self.file))?;
+        files::replace(&self.file, serde_json::to_vec(&pack(&jobs))?)?;
         forget_old(folder);
         Ok(())
     }

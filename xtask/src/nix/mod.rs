@@ -16,7 +16,7 @@ use camino::Utf8PathBuf;
 
 use crate::{
     diagnostic::lacking,
-    process::{Ahead, Cancel, Invocation, find_on_path},
+    process::{Cancel, Invocation, find_on_path},
 };
 
 pub use known::cache_folder;
@@ -38,28 +38,6 @@ pub struct Nix {
     pub said: String,
     /// The program, without symbolic links on the way to it.
     pub program: Utf8PathBuf,
-}
-
-/// A question which store paths are valid, on which Nix works meanwhile.
-pub struct Validity(Vec<Ahead>);
-
-impl Validity {
-    /// The paths that are not valid. Errors: Nix cannot tell.
-    pub fn answer(self) -> Result<Vec<String>> {
-        let mut invalid = Vec::new();
-        for asked in self.0 {
-            let captured = asked.capture(Vec::new())?;
-            if !captured.end.is_success() {
-                anyhow::bail!(
-                    "Nix cannot say which store paths are valid ({}): {}",
-                    captured.end,
-                    captured.stderr.trim()
-                );
-            }
-            invalid.extend(captured.stdout.lines().map(str::to_owned));
-        }
-        Ok(invalid)
-    }
 }
 
 impl Nix {
@@ -105,25 +83,15 @@ impl Nix {
         Invocation::new(argv::config(self.version)).timeout(PATIENCE).read(cancel)
     }
 
-    /// Of the given store paths those that are not valid.
+    /// Of the given store paths those that are not valid: one process for all, or for as many as a command line holds.
+    /// Errors: Nix cannot tell.
     pub fn invalid(paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
-        Self::ask_invalid(paths, cancel)?.answer()
-    }
-
-    /// Begins to ask what [`Self::invalid`] tells: one process for all paths, or for as many as a command line holds.
-    pub fn ask_invalid(paths: &[&str], cancel: &Cancel) -> Result<Validity> {
-        let ask = |chunk| Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).ahead(cancel);
-        paths.chunks(argv::MOST_PATHS).map(ask).collect::<Result<_>>().map(Validity)
-    }
-
-    /// What [`Self::sizes_of`] asks, started before it is known of what.
-    pub fn sizes_ahead(&self, cancel: &Cancel) -> Result<Ahead> {
-        Invocation::new(argv::path_info_of_input(self.version)).timeout(PATIENCE * 5).ahead(cancel)
-    }
-
-    /// Sizes of valid store paths and of their closures, from a process that waits for their names.
-    pub fn sizes_of(paths: &[&str], waiting: Ahead) -> Result<Vec<reply::PathInfo>> {
-        reply::path_info(&waiting.read(paths.join("\n").into_bytes())?)
+        let mut invalid = Vec::new();
+        for chunk in paths.chunks(argv::MOST_PATHS) {
+            let text = Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).read(cancel)?;
+            invalid.extend(text.lines().map(str::to_owned));
+        }
+        Ok(invalid)
     }
 
     /// Sizes of valid store paths and of their closures.

@@ -27,7 +27,7 @@ fn a_fleet_is_built_once_and_then_there() {
 }
 
 #[test]
-fn a_nix_build_that_waits_in_vain_leaves_nothing() {
+fn where_nothing_is_to_be_built_no_build_is_started() {
     let fleet = Fleet::new(&[("b", "throw \"b is broken\"")]);
     let log = fleet.path("calls");
     let script = format!("echo \"$*\" >> {log}\nexec {} \"$@\"", bad_input::real_nix());
@@ -35,10 +35,9 @@ fn a_nix_build_that_waits_in_vain_leaves_nothing() {
     let ran = fleet.xtask_with(&[("PATH", &path)], &["build-all", "--out-link", "other/result"]);
     ran.expect(1, &["1 failed", "b is broken"]);
     let calls = std::fs::read_to_string(&log).unwrap();
-    let builds: Vec<&str> = calls.lines().filter(|line| line.contains(" build ")).collect();
-    assert!(matches!(builds[..], [one] if one.ends_with(" --stdin")), "{calls}");
     let roots = std::fs::read_dir(fleet.path("other/result/.roots")).map_or(0, Iterator::count);
-    assert!(!calls.contains(" path-info ") && roots == 0, "{calls}");
+    let starts = |verb: &str| calls.lines().any(|line| line.contains(verb));
+    assert!(starts(" repl ") && !starts(" build ") && !starts(" path-info ") && roots == 0, "{calls}");
     assert!(interrupt::alive(fleet.path("bin").as_str()).is_empty());
 }
 

@@ -14,10 +14,10 @@ use crate::{
     eval::{self, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome, Reads},
     memory::Evaluated,
-    nix::Nix,
+    nix::{Nix, argv::BuildOptions},
     process::Cancel,
     progress::{Event, Progress},
-    realise::{self, Realiser},
+    realise,
     report::record::{JobRecord, StageSeconds},
     timings::Timings,
 };
@@ -103,7 +103,13 @@ impl<'a> Board<'a> {
         self.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
-    pub fn realise(&self, nix: &Nix, batch: &[(JobId, Derivation)], realiser: Realiser, cancel: &Cancel) -> Result<()> {
+    pub fn realise(
+        &self,
+        nix: &Nix,
+        batch: &[(JobId, Derivation)],
+        build: &BuildOptions,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let began = Instant::now();
         let shared = match batch.len() {
             1 => String::new(),
@@ -123,7 +129,7 @@ impl<'a> Board<'a> {
             }
         };
         let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(nix, batch, realiser, cancel, self.timings, &mut on_activity, &mut on_note)? {
+        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut on_activity, &mut on_note)? {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);

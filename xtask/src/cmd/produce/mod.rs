@@ -4,7 +4,7 @@ mod board;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::OnceLock,
     thread,
     time::Duration,
 };
@@ -27,7 +27,6 @@ use crate::{
     },
     process::Cancel,
     progress::{Event, Progress},
-    realise::Realiser,
     report::record::{JobRecord, StageSeconds},
     results,
     schedule::{self, Width},
@@ -59,7 +58,6 @@ impl Options {
                 timeout: flags.timeout,
                 max_silent_time: flags.max_silent_time,
                 builders: flags.builders.clone(),
-                no_hook: false,
                 rebuild: false,
                 out_link: None,
             },
@@ -128,34 +126,22 @@ pub fn produce(
         return Ok(board.finish());
     }
     let realisers = REALISERS.min(jobs.len());
-    let chosen = OnceLock::new();
-    // The last batch, which is the only one where hosts are few or trivial, does not wait for a Nix to start.
-    let waiting = Mutex::new(None);
-    let sharing = |build: &BuildOptions, share: usize| {
-        let mut build = build.clone();
-        build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
-        build.out_link = options.roots.as_deref().map(results::new_root);
-        build
-    };
+    let chosen: OnceLock<Result<BuildOptions>> = OnceLock::new();
     let realise = |batch: Vec<(JobId, Derivation)>, last: bool| {
         // The error itself is told by whoever asked.
         let Ok(build) = chosen.wait() else { return Ok(()) };
         options.roots.as_deref().map_or(Ok(()), results::make_roots)?;
-        let waiting = if last { waiting.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
         let share = if last { 1 } else { realisers };
-        let realiser = waiting.unwrap_or_else(|| Realiser::new(sharing(build, share)));
-        board.realise(nix, &batch, realiser, cancel)
+        let mut build = build.clone();
+        build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
+        build.out_link = options.roots.as_deref().map(results::new_root);
+        board.realise(nix, &batch, &build, cancel)
     };
     thread::scope(|scope| {
         // Builders that have to be asked answer while hosts are evaluated.
         scope.spawn(|| {
             let choose = || choose_builders(nix, jobs, &options.build, progress, cancel);
-            let build = options.timings.step("ask who can build", choose).and_then(|build| {
-                let realiser = Realiser::ahead(sharing(&build, 1), cancel)?;
-                *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(realiser);
-                Ok(build)
-            });
-            let _ = chosen.set(build);
+            let _ = chosen.set(options.timings.step("ask who can build", choose));
         });
         let evaluated = || learner.learn(board.evaluated());
         let jobs = unknown.iter().copied();
@@ -172,8 +158,7 @@ pub fn evaluate_only(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    pinned: Option<&Pinned>,
-    learner: &dyn Learn,
+    Past { pinned, learner, .. }: &Past<'_>,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
@@ -181,7 +166,7 @@ pub fn evaluate_only(
     let board = Board::new(jobs, progress, &options.timings);
     let evaluated = || learner.learn(board.evaluated());
     let nothing = |_, _| Ok(());
-    run_stages(nix, fleet, jobs.iter(), pinned, options, &board, 1, vec![], &evaluated, &nothing, cancel)?;
+    run_stages(nix, fleet, jobs.iter(), *pinned, options, &board, 1, vec![], &evaluated, &nothing, cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
@@ -266,7 +251,6 @@ pub fn choose_builders(
     if live.len() < probes.len() {
         build.builders = Some(live.join(" ; "));
     }
-    build.no_hook = settings.builds_alone(nix.version, &live);
     let systems: BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
     for system in systems {
         let text = match settings.builder_of(system, &live) {
