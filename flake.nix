@@ -14,7 +14,7 @@
   outputs =
     { nixpkgs, disko, ... }:
     let
-      fleet = import ./hosts/default.nix;
+      fleet = import ./lib/fleet.nix;
       own = fleet { inherit nixpkgs disko; };
       perSystem =
         file:

@@ -21,12 +21,6 @@ in
       internal = true;
       description = "On the live medium: the configuration of the installed system, or null.";
     };
-    carried = mkOption {
-      type = types.nullOr types.raw;
-      default = null;
-      internal = true;
-      description = "What the live medium carries of the installed system with modules/offline-install, or null.";
-    };
     revision = mkOption {
       type = types.nullOr types.str;
       default = null;

@@ -18,7 +18,6 @@ let
     let
       merged = {
         tags = [ ];
-        live = "minimal";
       }
       // (matrix.defaults or { })
       // row;

@@ -9,9 +9,7 @@
 let
   inherit (lib) mkOption types;
   cfg = config.site.offlineInstall;
-  inherit (config.site) carried;
-  # Where it is on the running medium.
-  file = "/iso/drydock/carried";
+  inherit (config.site) installed;
   install = pkgs.writeShellApplication {
     name = "drydock-install";
     runtimeInputs = with pkgs; [
@@ -24,14 +22,10 @@ let
     ];
     text = ''
       host=${config.networking.hostName}
-      carried=${file}
+      carried=/etc/drydock/carried
     ''
     + builtins.readFile ./drydock-install.sh;
   };
-  # What becomes of the image with `entry` of the carried file, and how it is made of the same file under its path
-  # alone: the path is in the image and nowhere in the live system, so that two evaluators can share the work
-  # (hosts/apart.nix).
-  apart = entry: entry carried.outPath // { apart = entry; };
 in
 {
   options.site.offlineInstall.inputs = mkOption {
@@ -50,30 +44,9 @@ in
       inputs.nixpkgs.outPath
       inputs.disko.outPath
     ];
-    isoImage = lib.mkIf (carried != null) {
-      storeContents = [
-        (apart (path: {
-          outPath = path;
-        }))
-      ];
-      contents = [
-        (apart (path: {
-          source = "${path}/carried";
-          target = "/drydock/carried";
-        }))
-      ];
-    };
-    # Nothing in the live system refers to what it carries: without a root the collector would hide it.
-    systemd.services.drydock-carried = lib.mkIf (carried != null) {
-      description = "Keep the carried system";
-      wantedBy = [ "multi-user.target" ];
-      unitConfig.RequiresMountsFor = "/iso /nix/store";
-      serviceConfig.Type = "oneshot";
-      script = ''
-        source ${file}
-        mkdir -p /nix/var/nix/gcroots/drydock
-        ln -sfn "$system" "$partition" /nix/var/nix/gcroots/drydock/
-      '';
+    # A part of the live system, so that the image holds its closure and the garbage collector keeps it.
+    environment.etc."drydock/carried" = lib.mkIf (installed != null) {
+      source = import ./carried.nix { inherit pkgs installed; };
     };
   };
 }

@@ -1,4 +1,4 @@
-//! The same files read by Rust and by Nix: both accept them with the same data, or both reject them.
+//! Reads the same files by Rust and by Nix: both accept them with the same data, or both reject them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Map, Value, json};
 use toml::de::{DeTable, DeValue};
 
-use super::toml10;
+use super::{Matrix, toml10};
 use crate::process::{Cancel, Captured, Invocation, on_path};
 
 /// The folder of cases; its two folders say what becomes of their files.
@@ -84,5 +84,93 @@ fn what_one_rejects_the_other_rejects_too() {
         assert!(!said.end.is_success(), "Nix accepts {file}: {}", said.stdout);
         // Any other failure would say nothing about the file.
         assert!(said.stderr.contains("while parsing TOML"), "{file}: Nix failed otherwise:\n{}", said.stderr);
+    }
+}
+
+/// Whole matrices beside a folder `a`; true if they are right.
+const MATRICES: [(bool, &str); 19] = [
+    (true, "[defaults]\nsystem = 'x86_64-linux'\nartifacts = ['iso']\nlive = 'minimal'\n[host.a]\ndescription = 'd'\n"),
+    (true, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n"),
+    (true, "[host.a]\ndescription = 'd'\nsystem = 'riscv64-linux'\nartifacts = ['system']\ntests = ['switch']\n"),
+    (
+        true,
+        "[defaults]\ntests = ['live', 'install', 'system']\nsystem = 'x86_64-linux'\nartifacts = ['system']\n\
+            [host.a]\ndescription = 'd'\nlive = 'minimal'\ntags = ['t']\n",
+    ),
+    (false, "[host.a]\ndescription = 'd'\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\n"),
+    (false, "[host.a]\ndescription = 'd'\nartifacts = ['system']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['iso']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = []\n"),
+    (false, "[host.a]\nsystem = 'x86_64-linux'\nartifacts = ['system']\n"),
+    (false, "[host.a]\ndescription = ''\nsystem = 'x86_64-linux'\nartifacts = ['system']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'vax-linux'\nartifacts = ['system']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['disk']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\ntests = ['live']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\ntests = ['sing']\n"),
+    (false, "[host.a]\ndescription = 'd'\nsytem = 'x86_64-linux'\nartifacts = ['system']\n"),
+    (
+        false,
+        "[defaults]\ndescription = 'd'\n[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n",
+    ),
+    (false, "[hosts.a]\ndescription = 'd'\n"),
+    (false, "[host.c]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n"),
+];
+
+/// Of each host what decides about its jobs, with lists in one order.
+fn decisive(hosts: impl IntoIterator<Item = Value>) -> Value {
+    let list = |host: &Value, key: &str| {
+        let mut words: Vec<String> = serde_json::from_value(host[key].clone()).expect("a list of text");
+        words.sort();
+        json!(words)
+    };
+    let host = |host: Value| {
+        let artifacts = list(&host, "artifacts");
+        // Without an ISO there is nothing that the live profile could be for.
+        let live = if artifacts[0] == "iso" { host["live"].clone() } else { Value::Null };
+        json!([
+            host["name"],
+            host["description"],
+            host["system"],
+            artifacts,
+            live,
+            list(&host, "tests"),
+            list(&host, "tags")
+        ])
+    };
+    hosts.into_iter().map(host).collect()
+}
+
+#[test]
+fn the_fleet_library_wants_of_a_row_what_rust_wants() {
+    let shell = xshell::Shell::new().expect("a working directory");
+    let directory = shell.create_temp_dir().expect("a temporary folder");
+    let library = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../lib/matrix.nix");
+    let folders = ["a".to_owned()];
+    let mut hosts = Vec::new();
+    for (number, (_, text)) in MATRICES.iter().enumerate() {
+        let folder = directory.path().join(number.to_string());
+        shell.create_dir(folder.join("a")).expect("a folder");
+        shell.write_file(folder.join("hosts.toml"), text).expect("a file");
+        hosts.push(folder);
+    }
+    let read = format!(
+        "map (hosts: let rows = import {library} {{ hosts = /. + hosts; }}; \
+         read = builtins.tryEval (builtins.deepSeq rows rows); in \
+         if read.success then builtins.attrValues read.value else null) \
+         (builtins.fromJSON (builtins.getEnv \"CASES\"))"
+    );
+    let said = nix(&read, &json!(hosts).to_string());
+    assert!(said.end.is_success(), "{}", said.stderr);
+    let theirs: Vec<Value> = serde_json::from_str(&said.stdout).expect("Nix prints JSON");
+    assert_eq!(theirs.len(), MATRICES.len());
+    for ((right, text), theirs) in MATRICES.iter().zip(theirs) {
+        let ours = Matrix::parse(text, &folders).ok();
+        assert_eq!(ours.is_some(), *right, "Rust:\n{text}");
+        assert_eq!(theirs.is_array(), *right, "lib/matrix.nix:\n{text}");
+        if let (Some(ours), Value::Array(theirs)) = (ours, theirs) {
+            let ours = ours.hosts.iter().map(|host| serde_json::to_value(host).expect("data"));
+            assert_eq!(decisive(ours), decisive(theirs), "{text}");
+        }
     }
 }

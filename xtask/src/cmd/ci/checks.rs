@@ -91,6 +91,7 @@ fn checks() -> Result<Vec<Check>> {
             minutes(10),
         ),
         Check { needs: &["bash", "jq", "awk"], ..installer },
+        check("harness", &["python3", "ci/tests/check-harness"], minutes(2)),
         check("tests", &["cargo", "test", "--locked"], minutes(20)),
         Check {
             needs: &["zizmor", "actionlint"],

@@ -1,6 +1,6 @@
 # To a changed configuration and back, without a restart.
 with subtest("reaches multi-user, no unit failed"):
-    machine.start()
+    start(machine)
     settled(machine)
     before = machine.succeed("readlink -f /run/current-system").strip()
     machine.fail("test -e /etc/drydock-changed")

@@ -1,8 +1,8 @@
-# A folder of hosts with its hosts.toml -> every flake output that exists once per host.
+# Makes every flake output that exists once per host from a folder of hosts with its hosts.toml.
 {
   nixpkgs,
   disko,
-  hosts ? ./., # the folder that holds hosts.toml
+  hosts ? ../hosts, # the folder that holds hosts.toml
   specialArgs ? { }, # further arguments for every host's modules
   liveProfiles ? { }, # further names for `live`, each a NixOS module
   config ? { }, # nixpkgs.config, the same for every host
@@ -11,7 +11,7 @@
 }:
 let
   inherit (nixpkgs) lib;
-  rows = import ./matrix.nix { inherit lib hosts; };
+  rows = import ./matrix.nix { inherit hosts; };
   systems = lib.unique (
     [
       "x86_64-linux"
@@ -20,13 +20,18 @@ let
     ++ lib.mapAttrsToList (_: row: row.system) rows
   );
 
-  # One nixpkgs for all installed hosts of a system: a quarter less evaluation for a fleet.
+  # One nixpkgs for all hosts of a system: a quarter less evaluation for a fleet. `legacyPackages` belongs to
+  # nixpkgs' own flake, so it is also shared between copies of this fleet that one evaluator reads.
+  plain = config == { } && overlays == [ ];
   pkgs = lib.genAttrs lib.systems.flakeExposed (
     system:
-    import nixpkgs {
-      localSystem = { inherit system; };
-      inherit config overlays;
-    }
+    if plain then
+      nixpkgs.legacyPackages.${system}
+    else
+      import nixpkgs {
+        localSystem = { inherit system; };
+        inherit config overlays;
+      }
   );
 
   machine = import ./machine.nix {
@@ -41,7 +46,7 @@ let
       ;
   };
   machines = lib.mapAttrs (_: machine) rows;
-  test = import ../ci/tests { inherit lib pkgs; };
+  test = import ./tests { inherit lib pkgs; };
 
   job =
     name: row:

@@ -1,6 +1,6 @@
 # The installed configuration in the test driver's own machine.
 with subtest("reaches multi-user, no unit failed"):
-    machine.start()
+    start(machine)
     settled(machine)
 with subtest("the host's own test"):
     check(machine, "system")

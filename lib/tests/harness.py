@@ -131,6 +131,24 @@ def photographing(drivers):
 globals()["subtest"] = photographing(subtest)
 
 
+def start(machine: "QemuMachine") -> None:
+    """Starts a machine and returns once its root shell answers.
+
+    The driver gives up after five minutes. A real host takes three on an idle machine that
+    emulates it, and more than five where two tests run at once.
+    """
+    machine.start()
+    for attempt in range(1, 7):
+        try:
+            machine.connect()
+            return
+        except RuntimeError as error:
+            if attempt == 6:
+                raise
+            photograph(machine)
+            machine.log(f"no root shell after {attempt * 5} minutes ({error}), waiting on")
+
+
 def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "QemuMachine":
     """Starts a machine and returns it once its root shell answers."""
     # The driver ends the process that it started, which a shell around QEMU would be.
@@ -143,17 +161,7 @@ def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "Qemu
     # Only its own machines does the driver end when a test fails; another one's console would keep
     # the driver itself from ending.
     driver.machines_qemu.append(machine)
-    machine.start()
-    # The driver gives up after five minutes, which is too early for emulation.
-    for attempt in range(1, 7):
-        try:
-            machine.connect()
-            return machine
-        except RuntimeError as error:
-            if attempt == 6:
-                raise
-            photograph(machine)
-            machine.log(f"no root shell after {attempt * 5} minutes ({error}), waiting on")
+    start(machine)
     return machine
 
 

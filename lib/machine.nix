@@ -1,4 +1,4 @@
-# One row of the matrix -> the host's live and installed NixOS configurations and what is built from them.
+# Makes a host's live and installed NixOS configurations from its row of the matrix, and what is built from them.
 {
   nixpkgs,
   disko,
@@ -47,10 +47,7 @@ let
       {
         # The installer profile's overlay would cost the medium a nixpkgs of its own; live.nix does its work.
         nixpkgs.overlays = lib.mkForce [ ];
-        site = {
-          installed = if lib.elem "system" row.artifacts then installed.config else null;
-          inherit carried;
-        };
+        site.installed = if lib.elem "system" row.artifacts then installed.config else null;
       }
     ]
     ++ optional (folder + "/live.nix");
@@ -70,14 +67,6 @@ let
       };
   installed = nixos installedModules;
   live = nixos liveModules;
-  carried =
-    if lib.elem "system" row.artifacts then
-      import ../modules/offline-install/carried.nix {
-        pkgs = pkgs.${row.system};
-        installed = installed.config;
-      }
-    else
-      null;
 in
 {
   inherit
@@ -88,6 +77,6 @@ in
     installedModules
     ;
   specialArgs = arguments;
-  iso = import ./apart.nix { inherit lib live carried; };
+  iso = live.config.system.build.isoImage;
   system = installed.config.system.build.toplevel;
 }
