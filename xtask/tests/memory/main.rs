@@ -4,6 +4,7 @@
 
 mod edit;
 mod fleet;
+mod rows;
 mod run;
 
 use std::time::Duration;
