@@ -315,7 +315,9 @@ impl Fleet {
     fn compare(&self, after: &str, wrong: &mut Vec<String>) -> usize {
         let (remembered, evaluated) = self.remembered();
         for (host, plain) in self.plain() {
-            if !remembered[&host].ends_with(plain.as_str()) {
+            // Of a repository Nix 2.34 tells where it was cloned to, which is nothing of the source.
+            let told_otherwise = host == "path-xml" && self.form != Form::Folder;
+            if !told_otherwise && !remembered[&host].ends_with(plain.as_str()) {
                 wrong.push(format!(
                     "{:?}, after {after}: {host} is {}, plain Nix says {plain}",
                     self.form, remembered[&host]
