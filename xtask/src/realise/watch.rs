@@ -152,7 +152,10 @@ impl Watched {
             },
             Event::Error { text } => {
                 match event::blamed(&text) {
-                    Some(drv) => drop(self.errors.entry(drv).or_insert(text)),
+                    Some(drv) => {
+                        self.built.get(&drv).into_iter().for_each(|mark| self.timings.end(*mark, false));
+                        self.errors.entry(drv).or_insert(text);
+                    }
                     None => self.others.push(text),
                 }
                 return false;

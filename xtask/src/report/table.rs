@@ -207,6 +207,7 @@ pub mod tests {
                 job("d.system", Outcome::Failed(shared)),
                 job("e.system", Outcome::NotRun { reason: "interrupted".into() }),
             ],
+            spans: vec![crate::timings::tests::span(crate::timings::What::Build, "a-iso", 0.5, 12.54)],
         }
     }
 

@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::Result;
 
+use super::clock::Clock;
+
 use crate::{
-    cmd::timings::Clock,
     eval::{self, Group, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome},
     nix::{Nix, argv::BuildOptions},
@@ -131,8 +132,7 @@ impl<'a> Board<'a> {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
             }
-            let took = (!matches!(realised.outcome, Outcome::Present)).then(|| began.elapsed().as_secs_f64());
-            self.end(&realised.id, realised.outcome, took, realised.machine);
+            self.end(&realised.id, realised.outcome, realised.seconds, realised.machine);
         }
         let mut state = self.lock();
         let first = state.seconds.build;

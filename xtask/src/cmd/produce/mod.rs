@@ -1,6 +1,7 @@
 //! Jobs in, their records out: evaluation and realisation side by side, for every verb that builds.
 
 mod board;
+mod clock;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +13,7 @@ use std::{
 use anyhow::Result;
 use camino::Utf8PathBuf;
 
-use self::board::Board;
-use super::timings::Clock;
+use self::{board::Board, clock::Clock};
 use crate::{
     cache::Recalled,
     eval::{self, Group, Limits, Sources},

@@ -20,7 +20,7 @@ use super::{
     build_all,
     produce::{self, Options},
     reuse::{self, Derived},
-    setup, timings,
+    setup,
 };
 use crate::{
     diagnostic::usage,
@@ -91,11 +91,10 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
         nix: nix.version.to_string(),
         seconds,
         jobs,
+        spans: timings.spans(),
     };
     report(flags, &record)?;
-    if let Some(file) = &flags.timings.timings {
-        timings::write(file.as_ref(), &timings, "test-vm", &record.fleet, &record.nix)?;
-    }
+    build_all::write_trace(flags.trace.as_deref(), &record.spans)?;
     Ok(match (cancel.is_set(), record.succeeded()) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
