@@ -29,7 +29,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("results", &["nix", "process"]),
     ("cache", &["fleet", "matrix", "nix", "process"]),
     ("compare", &["fleet", "git", "matrix", "nix", "process"]),
-    ("vmtest", &["nix", "process"]),
+    ("vmtest", &["nix", "process", "realise", "timings"]),
     // A record holds what a VM test said.
     ("report", &["history", "timings", "vmtest"]),
     ("doctor", &["matrix", "nix", "process", "vmtest"]),

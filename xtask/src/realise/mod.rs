@@ -21,7 +21,7 @@ use crate::{
     timings::{Timings, What},
 };
 
-pub use watch::Activity;
+pub use watch::Heard;
 
 /// What became of one job's derivation.
 #[derive(Clone, Debug)]
@@ -43,8 +43,7 @@ pub fn realise(
     options: &BuildOptions,
     cancel: &Cancel,
     timings: &Timings,
-    on_activity: &mut dyn FnMut(&Activity),
-    on_note: &mut dyn FnMut(String),
+    hear: &mut dyn FnMut(Heard<'_>),
 ) -> Result<Vec<Realised>> {
     let name = match batch {
         [(id, _)] => id.to_string(),
@@ -68,7 +67,7 @@ pub fn realise(
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
     let mut watched = Watched::new(timings, process);
-    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, on_activity, on_note)?;
+    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, hear)?;
     // The question after an interrupt must still be answered, so it does not listen to it.
     let unheard = Cancel::default();
     watched.settle(end == End::Cancelled);

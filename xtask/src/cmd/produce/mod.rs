@@ -61,8 +61,7 @@ impl Options {
                 timeout: flags.timeout,
                 max_silent_time: flags.max_silent_time,
                 builders: flags.builders.clone(),
-                rebuild: false,
-                out_link: None,
+                ..BuildOptions::default()
             },
             roots: None,
             timings: Timings::default(),

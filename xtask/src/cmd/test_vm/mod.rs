@@ -265,8 +265,8 @@ impl Session<'_> {
         let prefix = format!("{}.{}", id.host, test_of(id));
         let say = |said: Said<'_>| match said {
             Said::Line(line) => progress.tell(Event::Line(format!("{prefix}: {line}"))),
-            Said::Subtest("") => {}
-            Said::Subtest(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
+            Said::Now("") => {}
+            Said::Now(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
         };
         if demands && place == Place::Outside {
             say(Said::Line("demands KVM, which is not used here: its driver runs outside Nix's sandbox"));
@@ -279,7 +279,7 @@ impl Session<'_> {
             Place::Sandbox => None,
         };
         let limit = self.limit(choice.accel);
-        let nix_options = place::nix_options(&self.settings, choice.accel);
+        let settings = place::nix_settings(&self.settings, choice.accel);
         let mut runs: Vec<Run> = Vec::new();
         let dir = room(id, &format!(".run-{}", std::process::id()))?;
         for round in 0..self.flags.repeat {
@@ -287,27 +287,33 @@ impl Session<'_> {
                 say(Said::Line(&format!("run {} of {}", round + 1, self.flags.repeat)));
             }
             let test = Test {
+                nix: self.nix,
+                id,
                 derivation,
                 place,
                 choice,
                 driver: driver.clone(),
                 dir: &dir,
-                options: BuildOptions { timeout: Some(limit.as_secs()), ..self.build.clone() },
-                nix_options: &nix_options,
+                options: BuildOptions {
+                    timeout: Some(limit.as_secs()),
+                    settings: settings.clone(),
+                    ..self.build.clone()
+                },
+                timings: &self.timings,
                 rerun: self.flags.rerun || self.flags.repeat > 1,
                 timeout: limit,
                 scale: if demands && choice.accel == Accel::Tcg { place::TCG_SCALE } else { 1 },
             };
             let run = test.run(cancel, &say)?;
             let interrupted = matches!(run.verdict, Verdict::Interrupted);
-            let failed = matches!(run.verdict, Verdict::Failed(_));
+            let failed = matches!(run.verdict, Verdict::Failed(_) | Verdict::Prevented(_));
             // The files of a failure are worth more than those of a later pass.
             let keep = failed || !runs.iter().any(|run| matches!(run.verdict, Verdict::Failed(_)));
             if keep && !interrupted {
                 record::keep(&dir, id)?;
             }
             runs.push(run);
-            if interrupted {
+            if interrupted || matches!(runs.last().map(|run| &run.verdict), Some(Verdict::Prevented(_))) {
                 break;
             }
         }
