@@ -17,7 +17,7 @@ use crate::{
     process::{Cancel, Invocation, find_on_path},
 };
 
-pub use known::cache_folder;
+pub use known::{Known, cache_folder};
 pub use settings::{Builder, Settings};
 pub use version::Version;
 
@@ -50,7 +50,7 @@ impl Nix {
         let Some(program) = find_on_path("nix") else {
             return Err(lacking(format!("`nix` is not on PATH\n  try: {REMEDY}")));
         };
-        let known = cache_folder().and_then(|folder| known::Program::of(&program, &folder));
+        let known = cache_folder().and_then(|folder| Known::of(&program, folder.join("nix-version"), ""));
         let recalled = known.as_ref().and_then(|known| Version::parse(&known.recall()?));
         if let Some(version) = recalled.filter(|version| *version >= OLDEST) {
             return Ok(Self { version });

@@ -141,7 +141,7 @@ fn choices(flags: &TestRunFlags, fleet: &Fleet, jobs: &[Job], cancel: &Cancel) -
         let cpu = Cpu::of(job.system.as_str()).ok_or_else(|| {
             usage(format!("{} is {}: VM tests are for x86_64, i686 and aarch64", job.id.host, job.system))
         })?;
-        let try_out = || match kvm::probe(cancel) {
+        let try_out = || match kvm::known(cancel) {
             Kvm::Untried { .. } if matches!(driver(flags, fleet, &job.id, cancel), Ok(Ok(_))) => kvm::probe(cancel),
             verdict => verdict,
         };
