@@ -12,7 +12,7 @@ use std::{
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
-use xshell::{Shell, TempDir};
+use tempfile::TempDir;
 
 /// A fleet with one host, whose only test has this script in the sandbox and that one as its driver outside.
 struct Fleet {
@@ -23,7 +23,7 @@ struct Fleet {
 
 impl Fleet {
     fn new(features: &str, sandboxed: &str, driver: &str) -> Self {
-        let dir = Shell::new().unwrap().create_temp_dir().unwrap();
+        let dir = TempDir::new().unwrap();
         let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         // Hosts share folders below target/, and derivations the store: so each test has a name of its own.
         let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
