@@ -10,30 +10,26 @@ mod report;
 mod synthetic;
 mod tools;
 
-use std::{env, fs};
+use std::fs;
 
 use anyhow::{Context as _, Result};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use super::{DONE, INTERRUPTED};
-use crate::{flags::Bench, nix::Nix, process::Cancel};
+use crate::{files::Temporary, flags::Bench, nix::Nix, process::Cancel};
 
 /// Hosts of the fleet that is measured where nothing else is asked for.
 const HOSTS: u16 = 32;
 
 pub fn run(flags: &Bench, cancel: &Cancel) -> Result<u8> {
     let nix = Nix::find(cancel)?;
-    let base =
-        Utf8PathBuf::from_path_buf(env::temp_dir()).ok().context("the folder for temporary files is not UTF-8")?;
-    let base = base.join(format!("drydock-bench-{}", std::process::id()));
+    let base = Temporary::new()?;
     println!("{}\n", machine(&nix, flags));
     let missing = tools::missing();
     if !missing.is_empty() {
         println!("Not measured, because not on PATH: {}.\n", missing.join(", "));
     }
     let measured = measure(flags, &base, cancel);
-    // Best effort: a folder that stays behind is no reason to hide what was measured.
-    let _ = fs::remove_dir_all(&base);
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
