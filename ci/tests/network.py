@@ -44,7 +44,7 @@ with subtest("drydock-install --flake, from a git+http URI"):
 
 with subtest("nixos-install --flake, from a checkout"):
     live.succeed(f"git clone --quiet --branch one {CACHE}/fleet.git /root/fleet")
-    live.succeed(". /etc/drydock/carried; $partition >&2")
+    live.succeed(". /etc/drydock/carried; $partition --yes-wipe-all-disks >&2")
     timed(live, "nixos-install --flake",
           "nixos-install --root /mnt --no-root-passwd --no-channel-copy --flake /root/fleet#example")
     assert live.succeed(f"readlink /mnt{PROFILE}-1-link").strip() == site["one"], "another system is installed"
