@@ -112,6 +112,18 @@ pub struct TimingsFlags {
     pub timings: Option<Option<Utf8PathBuf>>,
 }
 
+impl Default for StageFlags {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+/// The flags as they are where nothing was typed.
+fn defaults<F: Args>() -> F {
+    let matches = F::augment_args(clap::Command::default()).get_matches_from(["defaults"]);
+    F::from_arg_matches(&matches).expect("every flag has a default or may be absent")
+}
+
 /// Build every host's live medium and installed system, in parallel
 ///
 /// Evaluates with several evaluators at once, starts building each derivation as soon as it exists, and
@@ -295,6 +307,24 @@ pub struct TestVm {
     /// Open the test driver's shell instead of running the test
     #[arg(long, conflicts_with_all = ["repeat", "rerun", "json", "junit"])]
     pub interactive: bool,
+    #[command(flatten)]
+    pub runs: TestRunFlags,
+    /// Run ci/setup first, which installs what this machine lacks
+    #[arg(long)]
+    pub setup: bool,
+    /// Print a record of the run as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write a JUnit report to this file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub timings: TimingsFlags,
+}
+
+/// How VM tests are run.
+#[derive(Clone, Debug, Args)]
+pub struct TestRunFlags {
     /// Who runs the guests
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub accel: AccelFlag,
@@ -313,17 +343,12 @@ pub struct TestVm {
     /// Let evaluation build things (import-from-derivation)
     #[arg(long)]
     pub allow_import_from_derivation: bool,
-    /// Run ci/setup first, which installs what this machine lacks
-    #[arg(long)]
-    pub setup: bool,
-    /// Print a record of the run as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Write a JUnit report to this file
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<Utf8PathBuf>,
-    #[command(flatten)]
-    pub timings: TimingsFlags,
+}
+
+impl Default for TestRunFlags {
+    fn default() -> Self {
+        defaults()
+    }
 }
 
 /// Who runs the guests of virtual machines.

@@ -13,6 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::{
     diagnostic::usage,
     matrix::{self, Matrix},
+    nix::argv::percent_encoded,
 };
 
 /// A fleet that is fit for evaluation.
@@ -25,9 +26,8 @@ pub struct Fleet {
     /// Pairs for `--override-input`.
     pub overrides: Vec<(String, String)>,
     pub matrix: Matrix,
-    /// The fleet that this one is a passing copy of, such as an earlier commit in a temporary folder: what is
-    /// remembered of either serves both.
-    pub copy_of: Option<Box<Fleet>>,
+    /// The flake reference of the fleet that this is an earlier state of: what is remembered of either serves both.
+    pub earlier_of: Option<String>,
 }
 
 impl Fleet {
@@ -50,7 +50,23 @@ impl Fleet {
         }
         let flake_ref = place.flake_ref(&matrix)?;
         let pairs = overrides.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix, copy_of: None })
+        Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix, earlier_of: None })
+    }
+
+    /// The same fleet at a commit of its repository, whose files lie in the store, below `root` the fleet's.
+    pub fn at_commit(&self, toplevel: &Utf8Path, commit: &str, below: &Utf8Path, root: Utf8PathBuf) -> Result<Self> {
+        let matrix = Matrix::read(&root, &root.join(matrix::FILE))?;
+        // Both states are read in the same way, so that a path flake and a Git flake are not held against each other.
+        let flake_ref = match self.flake_ref.starts_with("path:") {
+            true => format!("path:{}", percent_encoded(root.as_str())),
+            false => {
+                let dir =
+                    if *below == "" { String::new() } else { format!("&dir={}", percent_encoded(below.as_str())) };
+                format!("git+file://{}?rev={commit}{dir}", percent_encoded(toplevel.as_str()))
+            }
+        };
+        let earlier_of = Some(self.flake_ref.clone());
+        Ok(Self { root, flake_ref, overrides: self.overrides.clone(), matrix, earlier_of })
     }
 
     /// Whether a file that somebody puts into `dir` is part of what Nix reads as the fleet. In a Git work tree it
@@ -136,12 +152,12 @@ impl Place {
     fn flake_ref(&self, matrix: &Matrix) -> Result<String> {
         let repository = self.root.ancestors().find(|dir| dir.join(".git").exists());
         let (Some(toplevel), false) = (repository, self.as_path) else {
-            return Ok(format!("path:{}", percent_encoded(&self.root)));
+            return Ok(format!("path:{}", percent_encoded(self.root.as_str())));
         };
         git::sees(&self.root, matrix)?;
         let sub = self.root.strip_prefix(toplevel).unwrap_or(Utf8Path::new(""));
-        let dir = if sub == "" { String::new() } else { format!("?dir={}", percent_encoded(sub)) };
-        Ok(format!("git+file://{}{dir}", percent_encoded(toplevel)))
+        let dir = if sub == "" { String::new() } else { format!("?dir={}", percent_encoded(sub.as_str())) };
+        Ok(format!("git+file://{}{dir}", percent_encoded(toplevel.as_str())))
     }
 }
 
@@ -152,13 +168,6 @@ pub fn workspace() -> Option<Utf8PathBuf> {
     let built = Some(env!("CARGO_MANIFEST_DIR").to_owned());
     let crates = [run, built].into_iter().flatten().map(Utf8PathBuf::from);
     crates.filter_map(|dir| dir.parent().map(Utf8Path::to_owned)).find(|dir| dir.join("xtask/Cargo.toml").is_file())
-}
-
-/// A path as it may stand in the URL of a flake reference (RFC 3986, section 2).
-fn percent_encoded(path: &Utf8Path) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    path.as_str().bytes().map(encode).collect()
 }
 
 #[cfg(test)]
@@ -229,7 +238,7 @@ mod tests {
     fn references_survive_odd_folders() {
         let rows = [("/home/me/fleet", "/home/me/fleet"), ("/a b/#1?&%", "/a%20b/%231%3F%26%25"), ("/é", "/%C3%A9")];
         for (path, expected) in rows {
-            assert_eq!(percent_encoded(path.into()), expected);
+            assert_eq!(percent_encoded(path), expected);
         }
     }
 

@@ -1,12 +1,13 @@
-//! A Git repository in, commits and throw-away work trees out.
+//! Asks a Git repository for commits and their files.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     diagnostic::{lacking, usage},
+    nix::argv,
     process::{Cancel, Captured, Invocation, on_path},
 };
 
@@ -76,24 +77,11 @@ impl Repository {
         Ok("HEAD".to_owned())
     }
 
-    /// Checks `commit` out in a temporary folder, which vanishes with the value.
-    pub fn worktree(&self, commit: &str, cancel: &Cancel) -> Result<Worktree> {
-        let name = format!("drydock-base-{}-{}", std::process::id(), &commit[..commit.len().min(12)]);
-        let temporary = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap_or_else(|_| "/tmp".into());
-        let temporary = temporary.canonicalize_utf8().with_context(|| format!("cannot find the folder {temporary}"))?;
-        let worktree = Worktree { repository: self.clone(), dir: temporary.join(name) };
-        // Hooks and filters of the repository are made for people's work trees; this one lives for seconds.
-        let add =
-            ["-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", "--force", worktree.dir.as_str(), commit];
-        let answer = self.ask(&add, cancel)?;
-        anyhow::ensure!(
-            answer.end.is_success(),
-            "cannot check {commit} out in {} ({}): {}",
-            worktree.dir,
-            answer.end,
-            answer.stderr.trim()
-        );
-        Ok(worktree)
+    /// A commit's files in the store, put there by Nix.
+    pub fn files_at(&self, commit: &str, cancel: &Cancel) -> Result<Utf8PathBuf> {
+        let shallow = self.ask(&["rev-parse", "--is-shallow-repository"], cancel)?.stdout.trim() == "true";
+        let fetch = Invocation::new(argv::fetch_commit(&self.toplevel, commit, shallow)).timeout(PATIENCE);
+        Ok(without_git_variables(fetch).read(cancel)?.trim().into())
     }
 
     fn ask(&self, rest: &[&str], cancel: &Cancel) -> Result<Captured> {
@@ -101,26 +89,14 @@ impl Repository {
     }
 }
 
-/// A commit's files in a temporary folder.
-#[derive(Debug)]
-pub struct Worktree {
-    repository: Repository,
-    pub dir: Utf8PathBuf,
-}
-
-impl Drop for Worktree {
-    fn drop(&mut self) {
-        // After an interrupt too: what it leaves behind would otherwise stay registered.
-        let remove = ["worktree", "remove", "--force", self.dir.as_str()];
-        let _ = self.repository.ask(&remove, &Cancel::default());
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
 fn git(dir: &Utf8Path, rest: &[&str]) -> Invocation {
     let argv = ["git", "--no-optional-locks"].iter().chain(rest).copied();
     let invocation = Invocation::new(argv).dir(dir).timeout(PATIENCE);
-    // A hook sets these for the repository that runs it, which need not be the fleet's.
+    without_git_variables(invocation)
+}
+
+/// A hook sets these for the repository that runs it, which need not be the fleet's.
+fn without_git_variables(invocation: Invocation) -> Invocation {
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"].into_iter().fold(invocation, |i, key| i.env_remove(key))
 }
 
@@ -134,10 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_base_is_found_checked_out_and_cleared_away() {
-        let dir = std::env::temp_dir().join(format!("drydock-git-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let dir = Utf8PathBuf::from_path_buf(dir.canonicalize().unwrap()).unwrap();
+    fn the_files_of_a_merge_base_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         sh(
             &dir,
             "git init -q -b main .; git config user.name n; git config user.email n@localhost; echo 1 > f; git add f; \
@@ -150,15 +125,14 @@ mod tests {
         assert_eq!(repository.default_base(&cancel).unwrap(), "main");
         let base = repository.merge_base("main", &cancel).unwrap();
         assert_eq!(base, sh(&dir, "git rev-parse main~"));
-        let worktree = repository.worktree(&base, &cancel).unwrap();
-        let place = worktree.dir.clone();
-        assert_eq!(std::fs::read_to_string(place.join("f")).unwrap(), "1\n");
-        drop(worktree);
-        assert!(!place.exists());
-        assert_eq!(sh(&dir, "git worktree list | wc -l"), "1");
+        let files = repository.files_at(&base, &cancel).unwrap();
+        assert_eq!(std::fs::read_to_string(files.join("f")).unwrap(), "1\n");
+        sh(&dir, "git clone -q --depth 1 --no-local file://$PWD shallow");
+        let shallow = Repository::around(&dir.join("shallow"), &cancel).unwrap();
+        let commit = shallow.commit("HEAD", &cancel).unwrap();
+        assert_eq!(std::fs::read_to_string(shallow.files_at(&commit, &cancel).unwrap().join("f")).unwrap(), "2\n");
         for bad in ["no-such", "--upload-pack=x", ""] {
             assert!(repository.merge_base(bad, &cancel).is_err(), "{bad}");
         }
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

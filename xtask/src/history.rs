@@ -1,13 +1,16 @@
 //! What earlier runs measured of each job: seconds, so that shards are of equal length, and sizes, so that
 //! a report can say what grew.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{collections::BTreeMap, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Artifact, JobId, Target, Test};
+use crate::{
+    files,
+    job::{Artifact, JobId, Target, Test},
+};
 
 const VERSION: u32 = 1;
 
@@ -48,13 +51,7 @@ impl History {
 
     /// Writes the file in one step, with its folder.
     pub fn write(&self, file: &Utf8Path) -> Result<()> {
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(file.parent().unwrap_or_else(|| Utf8Path::new(".")))?;
-            let partial = file.with_extension(format!("{}.partial", std::process::id()));
-            fs::write(&partial, serde_json::to_string_pretty(self)? + "\n")?;
-            fs::rename(&partial, file)
-        };
-        write().with_context(|| format!("cannot write the measurements to {file}"))
+        files::replace(file, serde_json::to_string_pretty(self)? + "\n")
     }
 
     /// Takes in what a run measured; what it did not measure stays.
@@ -125,8 +122,8 @@ mod tests {
 
     #[test]
     fn the_file_survives_writing_and_damage_counts_as_nothing() {
-        let dir = std::env::temp_dir().join(format!("drydock-history-{}", std::process::id()));
-        let file = Utf8Path::from_path(&dir).unwrap().join("deep/history.json");
+        let dir = files::Temporary::new().unwrap();
+        let file = dir.join("deep/history.json");
         let mut history = History::default();
         history.take(&id("a.tests.live"), seconds(3.5));
         history.write(&file).unwrap();
@@ -135,6 +132,5 @@ mod tests {
             fs::write(&file, damage).unwrap();
             assert_eq!(History::read(&file), History::default(), "{damage}");
         }
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! The vocabulary of a run: what a fleet is asked for and what came of it. Data only; nothing here acts.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,17 @@ pub struct Derivation {
     pub out: Utf8PathBuf,
     /// The system that has to run the builder; it differs from the host's where a fleet cross-compiles.
     pub system: String,
+}
+
+/// What an evaluation could find out about the fleet's source besides its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// It cannot be told which source was evaluated.
+    Unknown,
+    /// The source as a whole: its path or its revision counted, or it cannot be told what did.
+    Whole,
+    /// The contents of these files, by their paths from the root of the source.
+    Files(BTreeSet<String>),
 }
 
 /// A place in a source file; lines and columns count from 1.

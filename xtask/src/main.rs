@@ -1,18 +1,19 @@
 //! Arguments in, an exit code out: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
 //! lacks something, 130 interrupted.
 
-mod cache;
 mod cmd;
 mod compare;
 mod diagnostic;
 mod doctor;
 mod eval;
+mod files;
 mod flags;
 mod fleet;
 mod git;
 mod history;
 mod job;
 mod matrix;
+mod memory;
 mod nix;
 mod plan;
 mod process;
@@ -24,7 +25,6 @@ mod schedule;
 mod shard;
 mod timings;
 mod vmtest;
-mod workflow;
 
 use std::{io, process::ExitCode};
 

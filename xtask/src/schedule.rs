@@ -94,23 +94,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// How long the other evaluators hold back for the first, and then after each group that is taken: as long as hosts
-/// take milliseconds, a second one would only be in its way (Nix sleeps up to 0.1 s when it finds its database locked;
-/// 1,000 such hosts take two no less time than one). Where they take seconds this is nothing.
-const HEAD_START: Duration = Duration::from_millis(150);
-const QUICK: Duration = Duration::from_millis(10);
-
 /// Groups of work that wait for an evaluator, each under the name of what it shares with others.
-struct Waiting<G> {
-    kinds: Mutex<Kinds<G>>,
-    none_left: Condvar,
-}
-
-struct Kinds<G> {
-    groups: BTreeMap<String, VecDeque<G>>,
-    /// When the last group was taken, or the first could have been.
-    taken: Instant,
-}
+struct Waiting<G>(Mutex<BTreeMap<String, VecDeque<G>>>);
 
 impl<G> Waiting<G> {
     fn new(all: Vec<(String, G)>) -> Self {
@@ -118,32 +103,13 @@ impl<G> Waiting<G> {
         for (kind, group) in all {
             groups.entry(kind).or_default().push_back(group);
         }
-        Self { kinds: Mutex::new(Kinds { groups, taken: Instant::now() }), none_left: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kinds<G>> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for so long, and on as long as groups are taken in quick succession, but not longer than there are some.
-    fn hold_back(&self, time: Duration, quick: Duration) {
-        let end = Instant::now() + time;
-        let mut kinds = self.lock();
-        while kinds.groups.values().any(|groups| !groups.is_empty()) {
-            let left = end.max(kinds.taken + quick).saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            kinds = self.none_left.wait_timeout(kinds, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        Self(Mutex::new(groups))
     }
 
     /// The next group of the kind that was taken last, because it shares work with it; when that kind has
     /// run out, of the kind of which most is left.
     fn next(&self, last: &mut Option<String>) -> Option<G> {
-        let mut kinds = self.lock();
-        kinds.taken = Instant::now();
-        let kinds = &mut kinds.groups;
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.retain(|_, groups| !groups.is_empty());
         let same = last.take().filter(|last| kinds.contains_key(last));
         let kind = same.or_else(|| {
@@ -151,9 +117,6 @@ impl<G> Waiting<G> {
             most.map(|(kind, _)| kind.clone())
         })?;
         let group = kinds.get_mut(&kind)?.pop_front();
-        if kinds.values().all(VecDeque::is_empty) {
-            self.none_left.notify_all();
-        }
         *last = Some(kind);
         group
     }
@@ -188,11 +151,8 @@ pub fn pipeline<G: Send, T: Send, L: Send>(
     };
     pool.in_place_scope(|scope| {
         let (waiting, queue, keep, evaluate, evaluated) = (&waiting, &queue, &keep, &evaluate, &evaluated);
-        for number in 0..width.evaluators {
+        for _ in 0..width.evaluators {
             scope.spawn(move |scope| {
-                if number > 0 {
-                    waiting.hold_back(HEAD_START, QUICK);
-                }
                 let last = RefCell::new(None);
                 match evaluate(&|| waiting.next(&mut last.borrow_mut()), &|item| queue.push(item)) {
                     Ok(left) => scope.spawn(move |_| drop(left)),
@@ -334,28 +294,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(over.into_inner(), 1);
-    }
-
-    #[test]
-    fn who_holds_back_is_let_go_when_no_work_is_left() {
-        let (waiting, began) = (Waiting::new(vec![(String::new(), 1)]), Instant::now());
-        waiting.hold_back(Duration::from_millis(20), Duration::ZERO);
-        assert!(began.elapsed() >= Duration::from_millis(20));
-        std::thread::scope(|scope| {
-            scope.spawn(|| waiting.hold_back(Duration::from_secs(60), Duration::ZERO));
-            assert_eq!(waiting.next(&mut None), Some(1));
-        });
-        assert!(began.elapsed() < Duration::from_secs(50));
-        let waiting = Waiting::new((0..3).map(|n| (String::new(), n)).collect());
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while waiting.next(&mut None).is_some() {
-                    std::thread::sleep(Duration::from_millis(10))
-                }
-            });
-            waiting.hold_back(Duration::ZERO, Duration::from_secs(60));
-            assert_eq!(waiting.next(&mut None), None, "they were taken in quick succession");
-        });
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct Compared {
 /// Evaluates the fleet at both commits and compares. After an interrupt the answer is incomplete.
 pub fn against(fleet: &Fleet, revision: Option<&str>, options: &Options, cancel: &Cancel) -> Result<Compared> {
     let nix = Nix::find(cancel)?;
-    let base = base::check_out(fleet, revision, cancel)?;
+    let base = base::find(fleet, revision, cancel)?;
     let new = evaluate(&nix, fleet, &CacheFlags::default(), options, cancel)?;
     // What an edit does not concern is the same job on both sides, so one evaluation serves both.
     let old = base.fleet.as_ref().map(|fleet| evaluate(&nix, fleet, &CacheFlags::default(), options, cancel));

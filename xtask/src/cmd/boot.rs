@@ -149,14 +149,13 @@ fn build(flags: &Boot, fleet: &Fleet, job: &Job, cancel: &Cancel) -> Result<Opti
         evaluators: Some(1),
         eval_timeout: Duration::from_secs(1800),
         allow_ifd: false,
-        whole: false,
         build: BuildOptions::default(),
         roots: None,
         timings: Timings::default(),
     };
     let progress = Progress::new(1);
     let jobs = std::slice::from_ref(job);
-    let (records, _) = produce::produce(&nix, fleet, jobs, &produce::Memory::none(), &options, &progress, cancel)?;
+    let (records, _) = produce::produce(&nix, fleet, jobs, &produce::Past::none(), &options, &progress, cancel)?;
     progress.finish();
     let record = records.into_iter().next().context("a job has a record")?;
     if let Outcome::Failed(failure) = &record.outcome {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     DONE, FAILED, INTERRUPTED,
-    produce::{self, Memory, Options},
+    produce::{self, Options, Past},
     reuse::{self, Derived, Reuse},
     setup, timings,
 };
@@ -45,20 +45,18 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let results = Results::claim(&flags.out_link)?;
     // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
     let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
-    let whole = flags.cache.verify_cache;
-    let options = Options { timings: timings.clone(), roots, whole, ..Options::from_flags(&flags.stages) };
+    let options = Options { timings: timings.clone(), roots, ..Options::from_flags(&flags.stages) };
     let progress = Progress::new(plan.jobs.len());
+    let nix = timings.step("find Nix", || Nix::find(cancel))?;
     // Each waits for processes of its own, so they wait together.
-    let (nix, source, reuse) = thread::scope(|scope| {
-        let nix = scope.spawn(|| timings.step("find Nix", || Nix::find(cancel)));
+    let (source, reuse) = thread::scope(|scope| {
         let source = scope.spawn(|| timings.time("ask Git for the revision", || source(&fleet, cancel)));
         let reuse = timings.step("look up what is remembered", || {
-            Reuse::look_up(&flags.cache, options.allow_ifd, &fleet, &plan.jobs, &progress, cancel)
+            Reuse::look_up(&flags.cache, &nix, options.allow_ifd, &fleet, &plan.jobs, &progress, cancel)
         });
-        (joined(nix), joined(source), reuse)
+        (joined(source), reuse)
     });
-    // Without a fit Nix nothing could be looked up, and that is the better explanation.
-    let (nix, reuse) = (nix?, reuse?);
+    let reuse = reuse?;
     if flags.dry_run || flags.evaluate {
         let derived = reuse::derive_with(reuse, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
         let code = if flags.evaluate { show(&derived, cancel)? } else { dry_run(&plan.jobs, &derived, cancel)? };
@@ -70,9 +68,9 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup && incomplete {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
-    let saving = reuse.saving(&timings, &progress, cancel);
-    let memory = Memory { known, learner: &saving };
-    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &memory, &options, &progress, cancel)?;
+    let saving = reuse.saving(&timings, &progress);
+    let past = Past { known, pinned: reuse.pinned(), learner: &saving };
+    let (mut jobs, mut seconds) = produce::produce(&nix, &fleet, &plan.jobs, &past, &options, &progress, cancel)?;
     let verifying = Instant::now();
     let mut publish = || -> Result<()> {
         let earlier = results.manifest().results;

@@ -82,7 +82,7 @@ pub fn against_base(
     cancel: &Cancel,
 ) -> Result<Vec<HostDifference>> {
     let nix = Nix::find(cancel)?;
-    let base = base::check_out(fleet, revision, cancel)?;
+    let base = base::find(fleet, revision, cancel)?;
     let old = base.fleet.as_ref().map(|fleet| (fleet, evaluate(&nix, fleet, hosts, options, cancel)));
     let new = evaluate(&nix, fleet, hosts, options, cancel)?;
     let old = old.map(|(fleet, derivations)| derivations.map(|d| (fleet, d))).transpose()?;

@@ -1,4 +1,4 @@
-//! The cache as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
+//! The memory as the verbs use it: what need not be evaluated before the stages run, what is remembered after.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -6,77 +6,83 @@ use anyhow::Result;
 
 use super::{
     DONE, FAILED, INTERRUPTED,
-    produce::{self, Learn, Options},
+    produce::{self, Learn, Options, Past},
 };
 use crate::{
-    cache::{self, Cache, Recalled},
     diagnostic::usage,
     flags::CacheFlags,
     fleet::Fleet,
     job::{Derivation, Failure, Job, JobId},
-    nix::Nix,
+    memory::{self, Evaluated, Memory, Recalled},
+    nix::{Nix, Pinned},
     process::Cancel,
     progress::{Event, Progress},
     timings::Timings,
 };
 
 /// What earlier runs save this one.
-pub struct Reuse<'f> {
-    cache: Option<Cache<'f>>,
+pub struct Reuse {
+    memory: Option<Memory>,
     recalled: BTreeMap<JobId, Recalled>,
     verify: bool,
 }
 
-impl<'f> Reuse<'f> {
-    /// Looks the jobs up in what is remembered of the fleet. Errors: the flags want an absent cache verified; the
+impl Reuse {
+    /// Looks the jobs up in what is remembered of the fleet. Errors: the flags want an absent memory verified; the
     /// store cannot be asked.
     pub fn look_up(
         flags: &CacheFlags,
+        nix: &Nix,
         allow_ifd: bool,
-        fleet: &'f Fleet,
+        fleet: &Fleet,
         jobs: &[Job],
         progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Self> {
-        let mut reuse = Self { cache: None, recalled: BTreeMap::new(), verify: flags.verify_cache };
+        let mut reuse = Self { memory: None, recalled: BTreeMap::new(), verify: flags.verify_cache };
         if flags.no_cache {
             return Ok(reuse);
         }
-        let mut cache = Cache::open(fleet, allow_ifd, jobs, cancel);
-        if let Some(reason) = cache.off() {
-            if flags.verify_cache {
+        let memory = match Memory::open(nix, fleet, allow_ifd, cancel) {
+            Ok(memory) => memory,
+            Err(reason) if flags.verify_cache => {
                 return Err(usage(format!(
                     "--verify-cache: there is no cache to verify: {reason}\n  \
                      Leave the flag out, or see docs/caching.md for what can be remembered."
                 )));
             }
-            progress.tell(Event::Note(format!("everything is evaluated: {reason}")));
-            return Ok(reuse);
-        }
-        cache.warning.iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
-        reuse.recalled = cache.recall(jobs, cancel)?;
-        reuse.cache = Some(cache);
+            Err(reason) => {
+                progress.tell(Event::Note(format!("everything is evaluated, nothing is remembered: {reason}")));
+                return Ok(reuse);
+            }
+        };
+        memory.warning.iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
+        reuse.recalled = memory.recall(jobs, cancel)?;
+        reuse.memory = Some(memory);
         Ok(reuse)
     }
 
-    /// The jobs that need no evaluation; none while the cache is being verified.
+    /// The jobs that need no evaluation; none while the memory is being verified.
     pub fn known(&self) -> BTreeMap<JobId, Recalled> {
         if self.verify { BTreeMap::new() } else { self.recalled.clone() }
     }
 
+    /// The source to evaluate. While the memory is being verified Nix reads the flake by itself.
+    pub fn pinned(&self) -> Option<&Pinned> {
+        self.memory.as_ref().filter(|_| !self.verify).map(Memory::pinned)
+    }
+
     /// What the run finds out is to be remembered.
-    pub fn saving<'a>(&'a self, timings: &'a Timings, progress: &'a Progress, cancel: &'a Cancel) -> Saving<'a> {
-        let save = move |evaluated: BTreeMap<JobId, Derivation>| {
-            timings.time("remember", || self.save(&evaluated, progress, cancel))
-        };
-        Saving { save: Box::new(save), sound: OnceLock::new(), cache: self.cache.as_ref(), cancel }
+    pub fn saving<'a>(&'a self, timings: &'a Timings, progress: &'a Progress) -> Saving<'a> {
+        let save = move |evaluated: Evaluated| timings.time("remember", || self.save(&evaluated, progress));
+        Saving { save: Box::new(save), sound: OnceLock::new() }
     }
 
     /// False if `--verify-cache` found something remembered to be wrong. That nothing could be remembered is told but
     /// no failure.
-    fn save(&self, evaluated: &BTreeMap<JobId, Derivation>, progress: &Progress, cancel: &Cancel) -> bool {
-        let Some(cache) = &self.cache else { return true };
-        let wrong = if self.verify { cache::wrong(&self.recalled, evaluated) } else { Vec::new() };
+    fn save(&self, evaluated: &Evaluated, progress: &Progress) -> bool {
+        let Some(memory) = &self.memory else { return true };
+        let wrong = if self.verify { memory::wrong(&self.recalled, evaluated) } else { Vec::new() };
         for (id, remembered, fresh) in &wrong {
             progress.tell(Event::Note(format!(
                 "error: {id}: the cache remembers {}, evaluation gives {}\n  \
@@ -88,36 +94,30 @@ impl<'f> Reuse<'f> {
             let text = format!("the cache was right about {} of {} jobs", self.recalled.len(), evaluated.len());
             progress.tell(Event::Note(text));
         }
-        let recalled = self.known();
-        let word = cache.save(evaluated, &recalled, cancel).unwrap_or_else(|error| Some(format!("{error:#}")));
-        word.into_iter().for_each(|text| progress.tell(Event::Note(format!("warning: {text}"))));
+        if let Err(error) = memory.learn(evaluated, &self.known()) {
+            progress.tell(Event::Note(format!("warning: nothing is remembered: {error:#}")));
+        }
         wrong.is_empty()
     }
 }
 
 /// Remembers once what a run found out: when all is evaluated, else at its end.
 pub struct Saving<'a> {
-    save: Box<dyn Fn(BTreeMap<JobId, Derivation>) -> bool + Sync + 'a>,
+    save: Box<dyn Fn(Evaluated) -> bool + Sync + 'a>,
     sound: OnceLock<bool>,
-    cache: Option<&'a Cache<'a>>,
-    cancel: &'a Cancel,
 }
 
 impl Saving<'_> {
     /// Where nothing was evaluated, the fleet as it is now is remembered all the same. False if `--verify-cache` found
     /// something remembered to be wrong.
     pub fn finish(&self) -> bool {
-        self.learn(BTreeMap::new());
+        self.learn(Evaluated::new());
         self.sound.get().is_none_or(|&sound| sound)
     }
 }
 
 impl Learn for Saving<'_> {
-    fn prepare(&self) {
-        self.cache.map(|cache| cache.ask_for_source(self.cancel));
-    }
-
-    fn learn(&self, evaluated: BTreeMap<JobId, Derivation>) {
+    fn learn(&self, evaluated: Evaluated) {
         self.sound.get_or_init(|| (self.save)(evaluated));
     }
 }
@@ -153,15 +153,14 @@ pub fn derive(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Derived> {
-    let look_up = || Reuse::look_up(flags, options.allow_ifd, fleet, jobs, progress, cancel);
+    let look_up = || Reuse::look_up(flags, nix, options.allow_ifd, fleet, jobs, progress, cancel);
     let reuse = options.timings.step("look up what is remembered", look_up)?;
-    let options = Options { whole: flags.verify_cache, ..options.clone() };
-    derive_with(reuse, nix, fleet, jobs, &options, progress, cancel)
+    derive_with(reuse, nix, fleet, jobs, options, progress, cancel)
 }
 
 /// As [`derive`], with a cache in which the jobs were looked up before.
 pub fn derive_with(
-    reuse: Reuse<'_>,
+    reuse: Reuse,
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
@@ -171,10 +170,13 @@ pub fn derive_with(
 ) -> Result<Derived> {
     let known = reuse.known();
     let unknown: Vec<Job> = jobs.iter().filter(|job| !known.contains_key(&job.id)).cloned().collect();
-    let saving = reuse.saving(&options.timings, progress, cancel);
+    let saving = reuse.saving(&options.timings, progress);
     let (mut derivations, failures) = match unknown.is_empty() {
         true => Default::default(),
-        false => produce::evaluate_only(nix, fleet, &unknown, &saving, options, progress, cancel)?,
+        false => {
+            let past = Past { pinned: reuse.pinned(), learner: &saving, ..Past::none() };
+            produce::evaluate_only(nix, fleet, &unknown, &past, options, progress, cancel)?
+        }
     };
     let sound = saving.finish();
     progress.finish();

@@ -108,7 +108,7 @@ impl<'a> Clock<'a> {
                 let job = self.job.filter(|_| !std::mem::replace(&mut self.loaded, true));
                 job.into_iter().for_each(|job| self.timings.begin_again(job));
             }
-            Reply::Done(_, derivation, _) => {
+            Reply::Done(_, derivation, ..) => {
                 let key = derivation.drv.to_string();
                 self.job.into_iter().for_each(|job| self.timings.tell(job, |span| span.key = key.clone()));
                 self.settled(true);

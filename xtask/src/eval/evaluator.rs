@@ -1,4 +1,4 @@
-//! One Nix process that evaluates one job after another: a job in, its derivation or what went wrong out.
+//! Talks to one Nix process that evaluates one expression after another.
 //!
 //! It is `nix repl`, because that is the one evaluator in every Nix that takes its next expression when the
 //! last one is done, goes on after an error, and keeps what hosts share. What it prints for people is not
@@ -7,11 +7,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use camino::Utf8PathBuf;
 use serde::Deserialize;
 
 use super::{Limits, Reply, Sources};
 use crate::{
+    files::Temporary,
     job::{Derivation, JobId},
     nix::{argv, event},
     process::{Cancel, End, Heard, Invocation, Stream, Talk},
@@ -22,31 +22,31 @@ pub struct Evaluator {
     talk: Talk,
     nonce: String,
     time: Duration,
-    /// Jobs it was asked for.
+    /// Expressions that it was asked for.
     pub asked: usize,
-    _history: History,
+    /// What the expressions said about `self` since this was last emptied.
+    pub seen: SelfSeen,
+    /// Paths in what Nix writes, and what a person is to read in their place.
+    pub renamed: Vec<(String, String)>,
+    /// For the history that `nix repl` keeps, so that ours stays out of the user's, and what it reads there out of ours.
+    _folder: Temporary,
 }
 
-/// What is to be found out about a job. All but the first are for a medium that says how two evaluators share it
-/// (`apart`, see hosts/apart.nix): where it does not, they fail.
-#[derive(Clone, Copy, Debug)]
-pub enum Question<'a> {
-    /// Its derivation.
-    Whole,
-    /// Everything that can be done without what it needs; its derivation, if that is all or it cannot be shared.
-    Ahead,
-    /// The derivation that it needs.
-    Needs,
-    /// Its derivation, put together with what it needs.
-    With(&'a Derivation),
+/// Whether the fleet asked for what `self` tells about its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SelfSeen {
+    /// Its store path.
+    pub path: bool,
+    /// Its revision, time or hash.
+    pub identity: bool,
 }
 
 /// What became of a question.
 #[derive(Debug)]
 pub enum Answer {
     Done(Derivation),
-    /// Everything is done that can be without what the job needs.
-    Ahead,
+    /// Something that is no derivation: a store path, or nothing.
+    Made(String),
     /// The flake has no such job.
     Missing,
     /// Evaluation failed; what Nix wrote.
@@ -56,18 +56,28 @@ pub enum Answer {
 }
 
 impl Evaluator {
-    /// Starts a process. Errors: it cannot be started at all.
-    pub fn start(sources: Sources<'_>, limits: Limits, cancel: &Cancel) -> Result<Self> {
-        let history = History::new();
-        let talk = Invocation::new(argv::evaluator(sources.version, sources.source))
+    /// Starts a process that knows the outputs of the flake by their names, or nothing if `bare`. Errors: it cannot be
+    /// started at all.
+    pub fn start(sources: Sources<'_>, bare: bool, limits: Limits, cancel: &Cancel) -> Result<Self> {
+        let folder = Temporary::new()?;
+        let home = folder.as_str();
+        let argv = match bare {
+            true => argv::bare_evaluator(sources.source),
+            false => argv::evaluator(sources.version, sources.source),
+        };
+        let talk = Invocation::new(argv)
             .env("GC_INITIAL_HEAP_SIZE", initial_heap(limits.memory).to_string())
             .env("NO_COLOR", "1")
-            .env("XDG_DATA_HOME", history.0.as_str())
-            .env("NIX_DATA_HOME", history.0.as_str())
+            .env("XDG_DATA_HOME", home)
+            .env("NIX_DATA_HOME", home)
             .memory(limits.memory)
             .talk(cancel)?;
-        let nonce = format!("drydock-{:x}-{:p}-", std::process::id(), &raw const history);
-        Ok(Self { talk, nonce, time: limits.time, asked: 0, _history: history })
+        // The folder's name is random, and no fleet can know it.
+        let nonce = format!("{}-", folder.file_name().unwrap_or_default());
+        let (seen, renamed) = (SelfSeen::default(), Vec::new());
+        let mut evaluator = Self { talk, nonce, time: limits.time, asked: 0, seen, renamed, _folder: folder };
+        evaluator.define(&introduction(&evaluator.nonce));
+        Ok(evaluator)
     }
 
     /// The process's resident memory, in bytes.
@@ -80,14 +90,30 @@ impl Evaluator {
         self.talk.peak()
     }
 
-    /// Asks about one job. Warnings and traces of the fleet's own are handed to `on_reply`.
-    pub fn ask(&mut self, id: &JobId, what: Question<'_>, on_reply: &mut dyn FnMut(Reply)) -> Answer {
+    /// A name for the store that nobody else gives.
+    pub fn own_name(&self, number: usize) -> String {
+        format!("{}{number}", self.nonce)
+    }
+
+    /// Hands over definitions, one a line. An error in one shows when it is used.
+    pub fn define(&mut self, lines: &str) {
+        self.talk.say(lines);
+    }
+
+    /// Asks for a job's derivation. `at` is what has the hosts as attributes.
+    pub fn ask(&mut self, at: &str, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> Answer {
+        let job = format!("\"{}\".{}", id.host, id.target);
+        self.say(&format!("__answer ({at} ? {job}) (__done {at}.{job})"), on_reply)
+    }
+
+    /// Has an expression made of the words of [`introduction`] evaluated. Warnings and traces of the fleet's own are
+    /// handed to `on_reply`.
+    pub fn say(&mut self, expression: &str, on_reply: &mut dyn FnMut(Reply)) -> Answer {
         // The first question also loads the flake, which may have inputs to fetch.
         let patience = if self.asked == 0 { self.time.saturating_mul(2) } else { self.time };
         self.asked += 1;
         let deadline = Instant::now() + patience;
-        let words = if self.asked == 1 { introduction(&self.nonce) } else { String::new() };
-        self.talk.say(&(words + &question(self.asked, id, what)));
+        self.talk.say(&format!("{expression}\n__end {}\n", self.asked));
         let mut said = Said::default();
         loop {
             match self.talk.hear(deadline) {
@@ -101,11 +127,21 @@ impl Evaluator {
                     Some(Marker::Done { drv, out, system }) => {
                         return Answer::Done(Derivation { drv: drv.into(), out: out.into(), system });
                     }
-                    Some(Marker::Ahead) => return Answer::Ahead,
+                    Some(Marker::Made { path }) => return Answer::Made(path),
                     Some(Marker::Missing) => return Answer::Missing,
+                    Some(Marker::Itself { path }) => match path {
+                        true => self.seen.path = true,
+                        false => self.seen.identity = true,
+                    },
                     Some(Marker::End { number }) if number < self.asked => {}
                     Some(Marker::End { .. }) => return said.verdict(),
-                    None => said.take(&line).into_iter().for_each(|note| on_reply(Reply::Note(note))),
+                    None => {
+                        let mut line = event::plain(&line);
+                        for (from, to) in &self.renamed {
+                            line = line.replace(from, to);
+                        }
+                        said.take(line).into_iter().for_each(|note| on_reply(Reply::Note(note)));
+                    }
                 },
                 Heard::Ended(end) => return Answer::Ended(end, said.errors),
             }
@@ -119,8 +155,9 @@ impl Evaluator {
 enum Marker {
     Begin,
     Done { drv: String, out: String, system: String },
-    Ahead,
+    Made { path: String },
     Missing,
+    Itself { path: bool },
     End { number: usize },
 }
 
@@ -134,32 +171,13 @@ impl Marker {
 /// underscores are hidden by no output of a flake, as `builtins` could be.
 fn introduction(nonce: &str) -> String {
     format!(
-        "__say = answer: __trace (\"{nonce}\" + __toJSON answer) null\n\
-         __done = job: __say {{ word = \"done\"; drv = job.drvPath; out = job.outPath; inherit (job) system; }}\n\
-         __ahead = job: if job ? apart && job.apart.needed \
-         then __seq job.apart.ahead (__say {{ word = \"ahead\"; }}) else __done job\n\
-         __answer = has: answer: if has then answer else __say {{ word = \"missing\"; }}\n\
-         __end = number: __say {{ word = \"end\"; inherit number; }}\n\
-         __say {{ word = \"begin\"; }}\n"
+        "__tell = answer: __trace (\"{nonce}\" + __toJSON answer)\n\
+         __done = job: __tell {{ word = \"done\"; drv = job.drvPath; out = job.outPath; inherit (job) system; }} null\n\
+         __made = path: __tell {{ word = \"made\"; path = \"${{path}}\"; }} null\n\
+         __answer = has: answer: if has then answer else __tell {{ word = \"missing\"; }} null\n\
+         __end = number: __tell {{ word = \"end\"; inherit number; }} null\n\
+         __tell {{ word = \"begin\"; }} null\n"
     )
-}
-
-/// Two lines for the evaluator: the question, and a mark that comes whatever the first does. They are short, because
-/// `nix repl` reads its input byte by byte. A job's id is safe inside a Nix string by what a
-/// [`crate::job::HostName`] may be.
-fn question(number: usize, id: &JobId, what: Question<'_>) -> String {
-    let job = format!("hydraJobs.\"{}\".{}", id.host, id.target);
-    let has = format!("hydraJobs ? \"{}\".{}", id.host, id.target);
-    let answer = match what {
-        Question::Whole => format!("__done {job}"),
-        Question::Ahead => format!("__ahead {job}"),
-        Question::Needs => format!("__done {job}.apart.needs"),
-        // A string that refers to a derivation's output is all that Nix knows of it, too.
-        Question::With(Derivation { drv, out, .. }) => {
-            format!("__done ({job}.apart.\"with\" (__appendContext \"{out}\" {{ \"{drv}\".outputs = [ \"out\" ]; }}))")
-        }
-    };
-    format!("__answer ({has}) ({answer})\n__end {number}\n")
 }
 
 /// What Nix writes besides our own words, kept for the case that the job fails.
@@ -171,10 +189,9 @@ struct Said {
 
 impl Said {
     /// Takes a line; a warning or trace for a person comes back.
-    fn take(&mut self, line: &str) -> Option<String> {
+    fn take(&mut self, line: String) -> Option<String> {
         /// Enough for the end of any trace; an endless one must not fill the memory. Bytes.
         const MOST: usize = 4 << 20;
-        let line = event::plain(line);
         self.in_error |= line.starts_with("error:");
         if !self.in_error && ["warning: ", "evaluation warning: ", "trace: "].iter().any(|p| line.starts_with(p)) {
             return Some(line);
@@ -205,26 +222,6 @@ fn initial_heap(memory: u64) -> u64 {
     (memory / 2).min(4 << 30)
 }
 
-/// A folder for the history that `nix repl` keeps, so that ours stays out of the user's.
-struct History(Utf8PathBuf);
-
-impl History {
-    fn new() -> Self {
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let temporary = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap_or_else(|_| "/tmp".into());
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(temporary.join(format!("drydock-evaluator-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for History {
-    fn drop(&mut self) {
-        // Best effort: it may never have been made.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,12 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_short_and_without_names_that_a_flake_could_hide() {
-        let id = JobId::try_from("1a.tests.live".to_owned()).unwrap();
-        let asked = question(7, &id, Question::Whole);
-        assert_eq!(asked, "__answer (hydraJobs ? \"1a\".tests.live) (__done hydraJobs.\"1a\".tests.live)\n__end 7\n");
+    fn words_hide_behind_no_output_of_a_flake() {
         let words = introduction("N");
-        assert!(words.ends_with("__say { word = \"begin\"; }\n") && words.lines().count() == 6);
+        assert!(words.ends_with("__tell { word = \"begin\"; } null\n") && words.lines().count() == 6);
         assert!(!words.contains("builtins"));
     }
 
@@ -262,11 +256,11 @@ mod tests {
             ("trace: in the middle of it", None),
         ];
         for (line, note) in rows {
-            assert_eq!(said.take(line).as_deref(), note, "{line}");
+            assert_eq!(said.take(line.to_owned()).as_deref(), note, "{line}");
         }
         assert_eq!(said.errors, "error:\n       … while evaluating\ntrace: in the middle of it\n");
         let mut said = Said::default();
-        said.take("error: undefined variable 'hydraJobs'");
+        said.take("error: undefined variable 'hydraJobs'".to_owned());
         assert!(matches!(said.verdict(), Answer::Missing));
     }
 }

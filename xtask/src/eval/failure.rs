@@ -1,14 +1,11 @@
 //! What an evaluator said before it gave up in, the failure of a job out.
 
-use std::time::Duration;
-
 use camino::Utf8Path;
-use serde::Deserialize;
 
 use super::Sources;
 use crate::{
     job::{Failure, JobId, Position, Stage},
-    nix::argv,
+    nix::{Pinned, argv},
     process::{Cancel, End, Invocation},
 };
 
@@ -99,13 +96,8 @@ fn advise(message: String) -> String {
 
 /// Where the flake's source may lie in error messages. Asked only after a failure, because it costs a process.
 fn source_prefixes(sources: Sources<'_>, cancel: &Cancel) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        path: String,
-    }
-    let asked = Invocation::new(argv::flake_metadata(sources.source)).timeout(Duration::from_secs(60)).read(cancel);
-    let stored = asked.ok().and_then(|text| serde_json::from_str::<Metadata>(&text).ok()).map(|m| m.path);
-    stored.into_iter().chain([sources.root.to_string()]).collect()
+    let pinned = sources.pinned.cloned().or_else(|| Pinned::ask(sources.source, cancel).ok());
+    pinned.map(|pinned| pinned.path.into_string()).into_iter().chain([sources.root.to_string()]).collect()
 }
 
 /// The innermost error of a trace: from its last `error:` to the end, without source excerpts.

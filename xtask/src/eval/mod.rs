@@ -1,9 +1,11 @@
-//! Jobs in, derivations out, each reported the moment it exists: an evaluator takes host after host for as
+//! Evaluates jobs to derivations, each reported the moment it exists: an evaluator takes host after host for as
 //! long as its memory allows, and a host that fails costs only itself.
 
-mod apart;
 mod evaluator;
 mod failure;
+mod path_text;
+mod recorded;
+mod watch;
 
 use std::{
     fs,
@@ -14,17 +16,16 @@ use anyhow::Result;
 use camino::Utf8Path;
 
 use self::{
-    apart::{Giver, Taker},
-    evaluator::{Answer, Evaluator, Question},
+    evaluator::{Answer, Evaluator},
     failure::Explainer,
+    recorded::{Recorded, Recorder},
 };
 use crate::{
-    job::{Derivation, Failure, Job, JobId},
-    nix::{Version, argv::Source},
+    job::{Derivation, Failure, Job, JobId, Reads},
+    nix::{Pinned, Version, argv::Source},
     process::{Cancel, End},
 };
 
-pub use apart::Group;
 pub use failure::outgrown;
 
 /// What one evaluator may use.
@@ -62,7 +63,7 @@ pub enum Reply {
     /// The evaluator process is ended; the most resident bytes it was seen with.
     Stopped(u64),
     Began(JobId),
-    Done(JobId, Derivation, Duration),
+    Done(JobId, Derivation, Reads, Duration),
     Failed(JobId, Failure, Duration),
     /// The job outgrew an evaluator's share of memory although it was alone in it.
     Outgrew(Job, u64),
@@ -77,6 +78,8 @@ pub struct Sources<'a> {
     pub source: Source<'a>,
     /// The folder that relative names in messages start from: the git work tree or the flake's folder.
     pub root: &'a Utf8Path,
+    /// The source in the store that is evaluated; where there is none, Nix reads the flake by itself.
+    pub pinned: Option<&'a Pinned>,
 }
 
 /// Memory for evaluators: four fifths of what the machine has free now, in bytes.
@@ -96,8 +99,7 @@ pub fn workers(cores: usize, budget: u64) -> usize {
     cores.min(fitting).max(1)
 }
 
-/// An evaluator that nobody needs any more. It ends when this is dropped, and until then that takes the kernel
-/// 0.1 s for each GB that it has: time that nobody else has to wait.
+/// A finished evaluator. Killing it takes the kernel 0.1 s for each GB, so it is dropped off the critical path.
 pub struct Leftover {
     _evaluator: Option<Evaluator>,
 }
@@ -108,114 +110,87 @@ pub fn evaluate(
     sources: Sources<'_>,
     limits: Limits,
     cancel: &Cancel,
-    next: &dyn Fn() -> Option<Group>,
+    next: &dyn Fn() -> Option<Vec<Job>>,
     on_reply: &mut dyn FnMut(Reply),
 ) -> Result<Leftover> {
     let explainer = Explainer { sources, cancel, prefixes: None };
-    let mut desk = Desk { sources, limits, cancel, evaluator: None, explainer, unreadable: None };
-    while let Some(group) = next() {
-        desk.dismiss_above(limits.full(), on_reply);
-        match group {
-            Group::Whole(jobs) => desk.settle_all(jobs, on_reply)?,
-            Group::Needs { jobs, medium, giver } => {
-                giver.begin();
-                desk.settle_all(jobs, on_reply)?;
-                desk.find_needs(&medium, giver, on_reply)?;
+    let mut seat = Seat { sources, limits, cancel, running: None, explainer, unreadable: None };
+    while let Some(jobs) = next() {
+        seat.dismiss_above(limits.full(), on_reply);
+        for job in jobs {
+            if cancel.is_set() {
+                break;
             }
-            Group::Medium { job, taker } => desk.settle_apart(job, taker, on_reply)?,
+            seat.dismiss_above(limits.brimful(), on_reply);
+            seat.settle(job, on_reply)?;
         }
     }
-    Ok(desk.leave(on_reply))
+    Ok(seat.leave(on_reply))
+}
+
+/// An evaluator, and what records what it reads.
+struct Running {
+    evaluator: Evaluator,
+    recorder: Option<Recorder>,
+    settled: usize,
+}
+
+impl Running {
+    fn start(sources: Sources<'_>, limits: Limits, cancel: &Cancel, on_reply: &mut dyn FnMut(Reply)) -> Result<Self> {
+        if let Some(pinned) = sources.pinned {
+            let mut evaluator = Evaluator::start(sources, true, limits, cancel)?;
+            let record = !sources.source.allow_ifd;
+            let recorder = Recorder::begin(&mut evaluator, pinned, record, on_reply);
+            if recorder.is_some() {
+                return Ok(Self { evaluator, recorder, settled: 0 });
+            }
+        }
+        let evaluator = Evaluator::start(sources, false, limits, cancel)?;
+        Ok(Self { evaluator, recorder: None, settled: 0 })
+    }
+
+    fn ask(&mut self, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> Recorded {
+        self.settled += 1;
+        match &mut self.recorder {
+            Some(recorder) => recorder.ask(&mut self.evaluator, id, on_reply),
+            None => Recorded { answer: self.evaluator.ask("hydraJobs", id, on_reply), reads: Reads::Unknown },
+        }
+    }
 }
 
 /// Where one evaluator at a time is asked for one job after another.
-struct Desk<'a> {
+struct Seat<'a> {
     sources: Sources<'a>,
     limits: Limits,
     cancel: &'a Cancel,
-    evaluator: Option<Evaluator>,
+    running: Option<Running>,
     explainer: Explainer<'a>,
     /// Why no job can be evaluated: how the evaluator ended that could not load the flake, and its last words.
     unreadable: Option<(End, String)>,
 }
 
-impl Desk<'_> {
+impl Seat<'_> {
+    /// Ends the evaluator if it has grown so much, so that its memory is free for the next.
     fn dismiss_above(&mut self, bytes: u64, on_reply: &mut dyn FnMut(Reply)) {
-        if self.evaluator.as_ref().is_some_and(|evaluator| evaluator.resident() >= bytes) {
-            self.dismiss(on_reply);
+        if self.running.as_ref().is_some_and(|running| running.evaluator.resident() >= bytes) {
+            drop(self.leave(on_reply));
         }
     }
 
-    /// Ends the evaluator, if there is one, so that its memory is free for the next.
-    fn dismiss(&mut self, on_reply: &mut dyn FnMut(Reply)) {
-        drop(self.leave(on_reply));
-    }
-
     fn leave(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Leftover {
-        let evaluator = self.evaluator.take();
+        let evaluator = self.running.take().map(|running| running.evaluator);
         evaluator.iter().for_each(|evaluator| on_reply(Reply::Stopped(evaluator.peak())));
         Leftover { _evaluator: evaluator }
     }
 
-    fn evaluator(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Evaluator> {
-        Ok(match &mut self.evaluator {
-            Some(evaluator) => evaluator,
+    fn running(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Running> {
+        Ok(match &mut self.running {
+            Some(running) => running,
             none => {
                 on_reply(Reply::Started);
-                none.insert(Evaluator::start(self.sources, self.limits, self.cancel)?)
+                none.insert(Running::start(self.sources, self.limits, self.cancel, on_reply)?)
             }
         })
-    }
-
-    fn settle_all(&mut self, jobs: Vec<Job>, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
-        for job in jobs {
-            if self.cancel.is_set() {
-                break;
-            }
-            self.dismiss_above(self.limits.brimful(), on_reply);
-            self.settle(job, on_reply)?;
-        }
-        Ok(())
-    }
-
-    /// Finds out what another evaluator waits for. Whatever goes wrong, that one finds it, too.
-    fn find_needs(&mut self, medium: &JobId, giver: Giver, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
-        if self.unreadable.is_some() || self.cancel.is_set() || !giver.is_awaited() {
-            return Ok(());
-        }
-        match self.evaluator(on_reply)?.ask(medium, Question::Needs, on_reply) {
-            Answer::Done(needs) => giver.give(needs),
-            Answer::Ended(..) => self.dismiss(on_reply),
-            Answer::Ahead | Answer::Missing | Answer::Threw(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Evaluates a medium while another evaluator finds out what it needs, or whole where something goes wrong,
-    /// so that errors are those of the whole.
-    fn settle_apart(&mut self, job: Job, taker: Taker, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
-        if self.unreadable.is_none() && !self.cancel.is_set() && taker.begin() {
-            let began = Instant::now();
-            on_reply(Reply::Began(job.id.clone()));
-            let cancel = self.cancel;
-            let evaluator = self.evaluator(on_reply)?;
-            let mut answer = evaluator.ask(&job.id, Question::Ahead, on_reply);
-            if matches!(answer, Answer::Ahead)
-                && let Some(needs) = taker.wait(cancel)
-            {
-                answer = evaluator.ask(&job.id, Question::With(&needs), on_reply);
-            }
-            drop(taker);
-            match answer {
-                Answer::Done(derivation) => {
-                    on_reply(Reply::Done(job.id, derivation, began.elapsed()));
-                    return Ok(());
-                }
-                Answer::Ended(..) => self.dismiss(on_reply),
-                Answer::Ahead | Answer::Missing | Answer::Threw(_) => {}
-            }
-        }
-        self.settle_all(vec![job], on_reply)
     }
 
     fn settle(&mut self, job: Job, on_reply: &mut dyn FnMut(Reply)) -> Result<()> {
@@ -227,18 +202,18 @@ impl Desk<'_> {
         }
         on_reply(Reply::Began(job.id.clone()));
         loop {
-            let evaluator = self.evaluator(on_reply)?;
-            let answer = evaluator.ask(&job.id, Question::Whole, on_reply);
-            let alone = evaluator.asked == 1;
+            let running = self.running(on_reply)?;
+            let Recorded { answer, reads } = running.ask(&job.id, on_reply);
+            let alone = running.settled == 1;
             let failure = match answer {
                 Answer::Done(derivation) => {
-                    on_reply(Reply::Done(job.id, derivation, began.elapsed()));
+                    on_reply(Reply::Done(job.id, derivation, reads, began.elapsed()));
                     return Ok(());
                 }
                 Answer::Threw(said) => self.explainer.threw(&job.id, &said),
-                Answer::Missing | Answer::Ahead => self.explainer.missing(&job.id),
+                Answer::Missing | Answer::Made(_) => self.explainer.missing(&job.id),
                 Answer::Ended(end, said) => {
-                    self.dismiss(on_reply);
+                    drop(self.leave(on_reply));
                     match end {
                         End::Cancelled => return Ok(()),
                         // What was evaluated before took the memory: the job deserves an evaluator of its own.

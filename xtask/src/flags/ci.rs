@@ -15,7 +15,7 @@ use super::{FleetFlags, PackingFlags, StageFlags};
 Examples:
   cargo xtask ci --setup                every check, from a bare machine
   cargo xtask ci                        the same where everything is installed
-  cargo xtask ci --local --fleet demo   the jobs of the workflow, here, in throw-away clones")]
+  cargo xtask ci --local --fleet demo   the jobs of the workflow, here")]
 pub struct Ci {
     /// Run ci/setup first, which installs what this machine lacks
     #[arg(long)]
@@ -33,16 +33,13 @@ pub struct LocalFlags {
     /// Run the jobs of the workflow on this machine: plan, every matrix entry, report, gate
     #[arg(long)]
     pub local: bool,
-    /// The fleet, as a folder of the repository; `demo` is the embedded one
+    /// The fleet: a folder with flake.nix and hosts/hosts.toml, or `demo` for the embedded one
     #[arg(long, value_name = "PATH", default_value = "demo", requires = "local")]
     pub fleet: String,
     /// Run as for a pull request against this revision; without it everything is built
     #[arg(long, value_name = "REV", requires = "local")]
     pub base: Option<String>,
-    /// The workflow
-    #[arg(long, value_name = "FILE", default_value = ".github/workflows/ci.yml", requires = "local")]
-    pub workflow: Utf8PathBuf,
-    /// Keep summaries, artifacts and logs in this folder
+    /// Keep the plan, records, images and reports in this folder
     #[arg(long, value_name = "DIR", requires = "local")]
     pub keep: Option<Utf8PathBuf>,
     /// Leave out the VM tests, as the repository variable DRYDOCK_NO_TESTS does
@@ -197,4 +194,36 @@ pub struct Update {
     /// Open a pull request in this repository, OWNER/NAME, or renew the one that is open
     #[arg(long, value_name = "REPOSITORY")]
     pub pull_request: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::flags::Xtask;
+
+    /// The workflows call steps with flags that exist. What stands in a variable there is a path, a number or `true`.
+    #[test]
+    fn what_the_workflows_call_can_be_typed() {
+        let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let folder = root.join(".github/workflows").read_dir_utf8().unwrap();
+        let mut files: Vec<_> = folder.map(|file| file.unwrap().path().to_owned()).collect();
+        files.extend([root.join("ci/gitlab-ci.yml"), root.join("ci/forgejo.yml")]);
+        let mut calls = 0;
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let text = text.replace("\"$NO_TESTS\"", "true").replace("\"$KVM\"", "true");
+            for rest in text.split("cargo xtask ci ").skip(1) {
+                let lines: Vec<&str> = rest.lines().collect();
+                let more = lines.get(1).filter(|line| line.trim_start().starts_with("--"));
+                let words = [lines[0], more.unwrap_or(&"")].join(" ");
+                let words = words.split_whitespace().map(|word| if word.contains('$') { "1" } else { word });
+                let words: Vec<&str> = ["xtask", "ci"].into_iter().chain(words).collect();
+                let parsed = Xtask::try_parse_from(&words);
+                assert!(parsed.is_ok(), "{file}: {}", parsed.unwrap_err());
+                calls += 1;
+            }
+        }
+        assert!(calls >= 10, "only {calls} calls were found");
+    }
 }

@@ -1,7 +1,7 @@
 //! Every Nix command line: values in, argv out. Pure, so that each is tested as text and can be printed,
 //! ready to paste, when it fails.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Version;
 
@@ -14,6 +14,13 @@ pub const NIX: [&str; 4] = ["nix", "--extra-experimental-features", "nix-command
 
 fn nix(rest: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
     NIX.into_iter().map(Into::into).chain(rest.into_iter().map(Into::into)).collect()
+}
+
+/// A text as it may stand in the URL of a flake reference (RFC 3986, section 2).
+pub fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
 }
 
 /// `nix --version`.
@@ -47,11 +54,6 @@ pub fn path_info(version: Version, paths: &[&str]) -> Vec<String> {
     nix(head.into_iter().chain(format.into_iter().flatten()).chain(paths.iter().copied()))
 }
 
-/// Like [`path_info`], but the paths come on standard input, one a line.
-pub fn path_info_of_input(version: Version) -> Vec<String> {
-    path_info(version, &["--stdin"])
-}
-
 /// How a flake is read: from which reference, with which inputs replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -72,10 +74,15 @@ impl Source<'_> {
             argv.extend(["--override-input".to_owned(), input.clone(), flake.clone()]);
         }
         argv.push(if self.overrides.is_empty() { "--no-update-lock-file" } else { "--no-write-lock-file" }.to_owned());
-        if !self.allow_ifd {
-            argv.extend(["--option", "allow-import-from-derivation", "false"].map(str::to_owned));
-        }
+        argv.extend(self.ifd());
         argv
+    }
+
+    fn ifd(&self) -> Vec<String> {
+        match self.allow_ifd {
+            true => Vec::new(),
+            false => ["--option", "allow-import-from-derivation", "false"].map(str::to_owned).to_vec(),
+        }
     }
 }
 
@@ -88,6 +95,20 @@ pub fn evaluator(version: Version, source: Source<'_>) -> Vec<String> {
     let head = ["repl", "--show-trace", "--option", "pure-eval", "true"];
     let head = head.into_iter().chain(feature.into_iter().flatten()).map(str::to_owned);
     nix(head.chain([source.flake.to_owned()]).chain(source.arguments()))
+}
+
+/// An evaluator as [`evaluator`], which knows no flake yet.
+pub fn bare_evaluator(source: Source<'_>) -> Vec<String> {
+    let head = ["repl", "--show-trace", "--option", "pure-eval", "true"].map(str::to_owned);
+    nix(head.into_iter().chain(source.ifd()))
+}
+
+/// A commit's files in the store, without regard to the flakes in it.
+pub fn fetch_commit(repository: &Utf8Path, commit: &str, shallow: bool) -> Vec<String> {
+    let url = format!("file://{}", percent_encoded(repository.as_str()));
+    let expression =
+        format!("(builtins.fetchGit {{ url = \"{url}\"; rev = \"{commit}\"; shallow = {shallow}; }}).outPath");
+    nix(["eval", "--raw", "--expr", &expression])
 }
 
 /// Evaluates an attribute and applies a function to it. Nix's evaluation cache does not serve `eval` of a
@@ -128,8 +149,6 @@ pub struct BuildOptions {
     pub max_silent_time: Option<u64>,
     /// The remote builders to use instead of the configured ones, as in machines(5).
     pub builders: Option<String>,
-    /// Do not start the helper that asks remote builders, because it is known that there are none.
-    pub no_hook: bool,
     /// Build again what is valid already, and compare.
     pub rebuild: bool,
     /// Links that keep alive what was built: this one, and with `-1`, `-2` and so on for further derivations.
@@ -150,7 +169,6 @@ impl BuildOptions {
             argv.extend(number.into_iter().flat_map(|n| [name.to_owned(), n.to_string()]));
         }
         argv.extend(self.builders.iter().flat_map(|lines| ["--builders".to_owned(), lines.clone()]));
-        argv.extend(self.no_hook.then(|| ["--option", "build-hook", ""].map(str::to_owned)).into_iter().flatten());
         argv.extend(self.rebuild.then(|| "--rebuild".to_owned()));
         argv
     }
@@ -164,17 +182,6 @@ pub fn build(drvs: &[&str], options: &BuildOptions) -> Vec<String> {
     };
     let head = ["build", "--keep-going", "--log-format", "internal-json"].map(str::to_owned).into_iter();
     nix(head.chain(link).chain(options.arguments()).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
-}
-
-/// Like [`build`], but the derivations come on standard input as [`installables`], which every Nix since 2.15 reads
-/// when it has started otherwise.
-pub fn build_from_input(options: &BuildOptions) -> Vec<String> {
-    build(&[], options).into_iter().chain(["--stdin".to_owned()]).collect()
-}
-
-/// Derivations, all of whose outputs are meant, as standard input names them.
-pub fn installables(drvs: &[&str]) -> Vec<u8> {
-    drvs.iter().flat_map(|drv| format!("{drv}^*\n").into_bytes()).collect()
 }
 
 /// Builds one attribute of a flake and prints its output paths.
@@ -285,17 +292,6 @@ mod tests {
         check(
             &build(&["/a.drv"], &linked),
             "nix … build --keep-going --log-format internal-json --out-link /r --option build-poll-interval 1 '/a.drv^*'",
-        );
-        check(
-            &build_from_input(&linked),
-            "nix … build --keep-going --log-format internal-json --out-link /r --option build-poll-interval 1 --stdin",
-        );
-        assert_eq!(installables(&["/a.drv", "/b.drv"]), b"/a.drv^*\n/b.drv^*\n");
-        check(&path_info_of_input(V(34)), "nix … path-info --json --size --closure-size --json-format 1 --stdin");
-        let alone = BuildOptions { no_hook: true, ..Default::default() };
-        check(
-            &build(&["/a.drv"], &alone),
-            "nix … build --keep-going --log-format internal-json --no-link --option build-poll-interval 1 --option build-hook '' '/a.drv^*'",
         );
         check(&build_again("/a.drv"), "nix build --no-link --print-build-logs '/a.drv^*'");
         check(

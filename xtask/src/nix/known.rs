@@ -6,6 +6,8 @@ use std::{env, fs, io::Read as _, os::unix::fs::MetadataExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::files;
+
 /// Where this user's programs keep what they can do without (XDG Base Directory Specification), and Drydock in it.
 pub fn cache_folder() -> Option<Utf8PathBuf> {
     let variable = |name| env::var(name).ok().filter(|value| value.starts_with('/'));
@@ -48,9 +50,7 @@ impl Program {
         let others = earlier.chunks_exact(2).filter(|pair| pair[0] != self.key).take(MOST - 1);
         let mut text = format!("{}\n{said}\n", self.key);
         others.for_each(|pair| text.push_str(&format!("{}\n{}\n", pair[0], pair[1])));
-        let own = self.file.with_extension(std::process::id().to_string());
-        let _ = self.file.parent().map(fs::create_dir_all);
-        let _ = fs::write(&own, text).and_then(|()| fs::rename(&own, &self.file));
+        let _ = files::replace(&self.file, text);
     }
 }
 
@@ -60,9 +60,7 @@ mod tests {
 
     #[test]
     fn a_binary_is_known_until_it_changes_and_a_script_never() {
-        let folder = Utf8PathBuf::from_path_buf(env::temp_dir()).unwrap();
-        let folder = folder.join(format!("drydock-known-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = files::Temporary::new().unwrap();
         let program = folder.join("nix");
         fs::write(&program, "\x7fELF one").unwrap();
         let known = || Program::of(&program, &folder.join("cache")).unwrap();
@@ -79,6 +77,5 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.join("cache/nix-version")).unwrap().lines().count(), 16);
         fs::write(&program, "#!/bin/sh\nexec nix-2.34 \"$@\"\n").unwrap();
         assert!(Program::of(&program, &folder).is_none());
-        fs::remove_dir_all(folder).unwrap();
     }
 }

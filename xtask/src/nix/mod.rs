@@ -3,6 +3,7 @@
 pub mod argv;
 pub mod event;
 mod known;
+mod pinned;
 pub mod remote;
 pub mod reply;
 mod settings;
@@ -11,13 +12,15 @@ mod version;
 use std::time::Duration;
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
 use crate::{
     diagnostic::lacking,
-    process::{Ahead, Cancel, Invocation, find_on_path},
+    process::{Cancel, Invocation, find_on_path},
 };
 
 pub use known::cache_folder;
+pub use pinned::Pinned;
 pub use settings::{Builder, Settings};
 pub use version::Version;
 
@@ -31,28 +34,10 @@ pub const OLDEST: Version = Version { major: 2, minor: 18 };
 #[derive(Clone, Debug)]
 pub struct Nix {
     pub version: Version,
-}
-
-/// A question which store paths are valid, on which Nix works meanwhile.
-pub struct Validity(Vec<Ahead>);
-
-impl Validity {
-    /// The paths that are not valid. Errors: Nix cannot tell.
-    pub fn answer(self) -> Result<Vec<String>> {
-        let mut invalid = Vec::new();
-        for asked in self.0 {
-            let captured = asked.capture(Vec::new())?;
-            if !captured.end.is_success() {
-                anyhow::bail!(
-                    "Nix cannot say which store paths are valid ({}): {}",
-                    captured.end,
-                    captured.stderr.trim()
-                );
-            }
-            invalid.extend(captured.stdout.lines().map(str::to_owned));
-        }
-        Ok(invalid)
-    }
+    /// What `nix --version` says.
+    pub said: String,
+    /// The program, without symbolic links on the way to it.
+    pub program: Utf8PathBuf,
 }
 
 impl Nix {
@@ -63,9 +48,12 @@ impl Nix {
             return Err(lacking(format!("`nix` is not on PATH\n  try: {REMEDY}")));
         };
         let known = cache_folder().and_then(|folder| known::Program::of(&program, &folder));
-        let recalled = known.as_ref().and_then(|known| Version::parse(&known.recall()?));
-        if let Some(version) = recalled.filter(|version| *version >= OLDEST) {
-            return Ok(Self { version });
+        let program = program.canonicalize_utf8().unwrap_or(program);
+        let recalled = known.as_ref().and_then(known::Program::recall);
+        if let Some(said) = recalled
+            && let Some(version) = Version::parse(&said).filter(|version| *version >= OLDEST)
+        {
+            return Ok(Self { version, said, program });
         }
         let said = Invocation::new(argv::version()).timeout(PATIENCE).capture(cancel)?;
         let text = said.stdout.trim();
@@ -82,34 +70,28 @@ impl Nix {
             )));
         }
         known.iter().filter(|_| text.lines().count() == 1).for_each(|known| known.remember(text));
-        Ok(Self { version })
+        Ok(Self { version, said: text.to_owned(), program })
     }
 
     /// Nix's effective configuration.
     pub fn settings(&self, cancel: &Cancel) -> Result<Settings> {
-        let text = Invocation::new(argv::config(self.version)).timeout(PATIENCE).read(cancel)?;
-        Settings::parse(&text)
+        Settings::parse(&self.settings_text(cancel)?)
     }
 
-    /// Of the given store paths those that are not valid.
+    /// Nix's effective configuration as it prints it.
+    pub fn settings_text(&self, cancel: &Cancel) -> Result<String> {
+        Invocation::new(argv::config(self.version)).timeout(PATIENCE).read(cancel)
+    }
+
+    /// Of the given store paths those that are not valid: one process for all, or for as many as a command line holds.
+    /// Errors: Nix cannot tell.
     pub fn invalid(paths: &[&str], cancel: &Cancel) -> Result<Vec<String>> {
-        Self::ask_invalid(paths, cancel)?.answer()
-    }
-
-    /// Begins to ask what [`Self::invalid`] tells: one process for all paths, or for as many as a command line holds.
-    pub fn ask_invalid(paths: &[&str], cancel: &Cancel) -> Result<Validity> {
-        let ask = |chunk| Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).ahead(cancel);
-        paths.chunks(argv::MOST_PATHS).map(ask).collect::<Result<_>>().map(Validity)
-    }
-
-    /// What [`Self::sizes_of`] asks, started before it is known of what.
-    pub fn sizes_ahead(&self, cancel: &Cancel) -> Result<Ahead> {
-        Invocation::new(argv::path_info_of_input(self.version)).timeout(PATIENCE * 5).ahead(cancel)
-    }
-
-    /// Sizes of valid store paths and of their closures, from a process that waits for their names.
-    pub fn sizes_of(paths: &[&str], waiting: Ahead) -> Result<Vec<reply::PathInfo>> {
-        reply::path_info(&waiting.read(paths.join("\n").into_bytes())?)
+        let mut invalid = Vec::new();
+        for chunk in paths.chunks(argv::MOST_PATHS) {
+            let text = Invocation::new(argv::invalid(chunk)).timeout(PATIENCE * 5).read(cancel)?;
+            invalid.extend(text.lines().map(str::to_owned));
+        }
+        Ok(invalid)
     }
 
     /// Sizes of valid store paths and of their closures.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 
-use super::{Version, remote};
+use super::remote;
 
 /// Nix's effective configuration (nix.conf(5)), as text values.
 #[derive(Clone, Debug, Default)]
@@ -52,20 +52,6 @@ impl Settings {
             None => vec![line.clone()],
         });
         followed.collect()
-    }
-
-    /// True if it is certain that nobody else builds: this process's Nix writes the store itself (`store = auto` does
-    /// where the folder of its state may be written), and there are no remote builders. Nix's helper for those
-    /// (`build-hook`) need not be started then. A daemon would say that it ignores that setting, so would Lix.
-    pub fn builds_alone(&self, version: Version, remote: &[String]) -> bool {
-        let state_is_ours =
-            || rustix::fs::access("/nix/var/nix", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
-        let writes = match self.get("store") {
-            "local" => true,
-            "auto" => state_is_ours(),
-            _ => false,
-        };
-        writes && remote.is_empty() && version.minor < 90 && self.get("build-hook").ends_with(" __build-remote")
     }
 
     /// Who would build for `system` with these remote builders: the native machine first, then a remote
@@ -130,20 +116,6 @@ mod tests {
         let settings = Settings::parse(text).unwrap();
         assert_eq!(settings.builder_of("aarch64-linux", &settings.builders()), Builder::Remote);
         assert_eq!(settings.builders().len(), 1);
-    }
-
-    #[test]
-    fn only_who_surely_builds_alone_needs_no_helper() {
-        let nix = Version { major: 2, minor: 34 };
-        let settings = |store: &str, hook: &str| {
-            Settings::parse(&format!("system = x86_64-linux\nstore = {store}\nbuild-hook = {hook}\n")).unwrap()
-        };
-        let usual = "/usr/bin/nix __build-remote";
-        assert!(settings("local", usual).builds_alone(nix, &[]));
-        assert!(!settings("daemon", usual).builds_alone(nix, &[]));
-        assert!(!settings("local", "/opt/own-hook").builds_alone(nix, &[]));
-        assert!(!settings("local", usual).builds_alone(nix, &["ssh-ng://arm".into()]));
-        assert!(!settings("local", usual).builds_alone(Version { major: 2, minor: 91 }, &[]));
     }
 
     #[test]

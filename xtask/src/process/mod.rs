@@ -1,7 +1,6 @@
 //! argv in, a finished child out: streams its lines, ends it at a deadline or an interrupt with its whole
 //! process group. The only file that starts processes.
 
-mod ahead;
 mod cancel;
 mod talk;
 mod words;
@@ -19,7 +18,6 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-pub use ahead::Ahead;
 pub use cancel::Cancel;
 pub use talk::{Heard, Talk};
 pub use words::{find_on_path, on_path, quote};
@@ -135,15 +133,16 @@ impl Invocation {
 
     /// Runs to the end and returns all output. An error means that it could not be started.
     pub fn capture(&self, cancel: &Cancel) -> Result<Captured> {
-        gather(|on_bytes| self.run(cancel, None, on_bytes))
+        let started = Instant::now();
+        let mut texts = [Vec::new(), Vec::new()];
+        let end = self.run(cancel, None, &mut |stream, bytes| texts[stream as usize].extend_from_slice(bytes))?;
+        let [stdout, stderr] = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Captured { end, stdout, stderr, elapsed: started.elapsed() })
     }
 
     /// Like [`Self::capture`], but a child that does not exit with 0 is an error that shows the command.
     pub fn read(&self, cancel: &Cancel) -> Result<String> {
-        self.printed(self.capture(cancel)?)
-    }
-
-    fn printed(&self, captured: Captured) -> Result<String> {
+        let captured = self.capture(cancel)?;
         if !captured.end.is_success() {
             let said = captured.stderr.trim_end();
             anyhow::bail!(
@@ -163,7 +162,10 @@ impl Invocation {
 
     /// Like [`Self::stream`], with `input` on the child's standard input.
     pub fn feed(&self, input: Option<Vec<u8>>, cancel: &Cancel, on_line: &mut dyn FnMut(Stream, &str)) -> Result<End> {
-        self.run(cancel, input, &mut as_lines(on_line))
+        self.run(cancel, input, &mut |stream, bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            on_line(stream, text.strip_suffix('\n').unwrap_or(&text));
+        })
     }
 
     /// Hands the terminal over to the child and waits for it; an interrupt from the keyboard reaches it
@@ -302,22 +304,6 @@ impl Invocation {
 
     fn cannot_start(&self) -> String {
         format!("cannot start `{}`", self.argv[0])
-    }
-}
-
-/// Everything that `run` hands over, by stream, and how long it took.
-fn gather(run: impl FnOnce(&mut dyn FnMut(Stream, &[u8])) -> Result<End>) -> Result<Captured> {
-    let started = Instant::now();
-    let mut texts = [Vec::new(), Vec::new()];
-    let end = run(&mut |stream, bytes| texts[stream as usize].extend_from_slice(bytes))?;
-    let [stdout, stderr] = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(Captured { end, stdout, stderr, elapsed: started.elapsed() })
-}
-
-fn as_lines(on_line: &mut dyn FnMut(Stream, &str)) -> impl FnMut(Stream, &[u8]) {
-    |stream, bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        on_line(stream, text.strip_suffix('\n').unwrap_or(&text));
     }
 }
 

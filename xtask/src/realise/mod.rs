@@ -16,7 +16,7 @@ use crate::{
         argv::{self, BuildOptions},
         reply::PathInfo,
     },
-    process::{Ahead, Cancel, End, Invocation},
+    process::{Cancel, End, Invocation},
     timings::{Timings, What},
 };
 
@@ -33,29 +33,11 @@ pub struct Realised {
     pub info: Option<PathInfo>,
 }
 
-/// A `nix build` that is to be, or that waits already to be told what to build.
-pub struct Realiser {
-    options: BuildOptions,
-    waiting: Option<Ahead>,
-}
-
-impl Realiser {
-    pub fn new(options: BuildOptions) -> Self {
-        Self { options, waiting: None }
-    }
-
-    /// Starts the process now, while it is not known yet what there is to build.
-    pub fn ahead(options: BuildOptions, cancel: &Cancel) -> Result<Self> {
-        let waiting = Invocation::new(argv::build_from_input(&options)).ahead(cancel)?;
-        Ok(Self { options, waiting: Some(waiting) })
-    }
-}
-
 /// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
 pub fn realise(
     nix: &Nix,
     batch: &[(JobId, Derivation)],
-    Realiser { options, waiting }: Realiser,
+    options: &BuildOptions,
     cancel: &Cancel,
     timings: &Timings,
     on_activity: &mut dyn FnMut(&Activity),
@@ -79,29 +61,14 @@ pub fn realise(
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
     let mut watched = Watched::new(timings, process);
-    // The question after an interrupt must still be answered, so it does not listen to it. Who asks it is started when
-    // something begins to be built, which leaves a processor to it, and does not have to be started afterwards.
+    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, on_activity, on_note)?;
+    // The question after an interrupt must still be answered, so it does not listen to it.
     let unheard = Cancel::default();
-    let mut sizes = None;
-    let mut on_activity = |activity: &Activity| {
-        if sizes.is_none() && !activity.current.is_empty() {
-            sizes = Some(nix.sizes_ahead(&unheard));
-        }
-        on_activity(activity);
-    };
-    let waiting = match waiting {
-        Some(waiting) => waiting,
-        None => Invocation::new(argv::build_from_input(&options)).ahead(cancel)?,
-    };
-    let end = watched.watch(waiting, &drvs, &mut on_activity, on_note);
     watched.settle(end == End::Cancelled);
     // For a path that is not valid the sizes would be looked for in binary caches, so after a failure validity alone is
     // asked for.
     let mut infos: BTreeMap<String, PathInfo> = match end.is_success() {
-        true => {
-            let sizes = sizes.unwrap_or_else(|| nix.sizes_ahead(&unheard))?;
-            Nix::sizes_of(&outs, sizes)?.into_iter().map(|info| (info.path.clone(), info)).collect()
-        }
+        true => nix.path_info(&outs, &unheard)?.into_iter().map(|info| (info.path.clone(), info)).collect(),
         false => BTreeMap::new(),
     };
     let unknown: Vec<&str> = outs.iter().copied().filter(|out| !infos.contains_key(*out)).collect();

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use anyhow::Result;
+
 use crate::{
-    nix::{
-        argv,
-        event::{self, Counts, Event},
-    },
-    process::{Ahead, End, Stream},
+    nix::event::{self, Counts, Event},
+    process::{Cancel, End, Invocation, Stream},
     timings::{Mark, Timings, What},
 };
 
@@ -58,15 +57,15 @@ impl Watched {
         Self { process: Some(process), timings: timings.clone(), ..Self::default() }
     }
 
-    /// Tells the process what to build and watches it to its end.
+    /// Runs `nix build` and watches it to its end.
     pub fn watch(
         &mut self,
-        waiting: Ahead,
-        drvs: &[&str],
+        build: &Invocation,
+        cancel: &Cancel,
         on_activity: &mut dyn FnMut(&Activity),
         on_note: &mut dyn FnMut(String),
-    ) -> End {
-        waiting.feed(argv::installables(drvs), &mut |stream, line| {
+    ) -> Result<End> {
+        build.stream(cancel, &mut |stream, line| {
             let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
             if self.take(event, on_note) {
                 on_activity(&self.activity);

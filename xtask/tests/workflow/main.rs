@@ -1,4 +1,4 @@
-//! The workflows: run here job by job on a throw-away repository, and linted with a planted fault.
+//! The jobs of the workflows on throw-away repositories, and the workflow files with planted faults.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! Hosts in, a throw-away Git repository out that holds them, this repository's workflow, and Drydock.
+//! Makes a throw-away Git repository that holds a small fleet.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use xshell::{Shell, TempDir};
 
 pub struct Repository {
@@ -33,7 +33,6 @@ impl Repository {
         repository.write("flake.nix", &FLAKE.replace("NONCE", &nonce.to_string()).replace("SYSTEM", &system));
         repository.write("README.md", "one\n");
         repository.write("xtask/Cargo.toml", "# Marks the root of the workspace.\n");
-        repository.write(".github/workflows/ci.yml", &workflow());
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
         repository.commit();
         repository
@@ -74,11 +73,6 @@ impl Repository {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
-}
-
-/// The workflow of the repository that these tests are part of.
-pub fn workflow() -> String {
-    fs::read_to_string(Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github/workflows/ci.yml")).unwrap()
 }
 
 const FLAKE: &str = r#"{

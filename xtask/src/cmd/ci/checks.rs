@@ -36,7 +36,7 @@ pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
     let root =
         fleet::workspace().ok_or_else(|| usage("the checks are those of the repository; run this inside a clone"))?;
     if flags.setup {
-        setup::install(cancel)?;
+        setup::install_for_checks(cancel)?;
     } else {
         setup::require(cancel)?;
     }
@@ -93,6 +93,14 @@ fn checks() -> Result<Vec<Check>> {
         Check { needs: &["bash", "jq", "awk"], ..installer },
         check("harness", &["python3", "ci/tests/check-harness"], minutes(2)),
         check("tests", &["cargo", "test", "--locked"], minutes(20)),
+        Check {
+            needs: &["zizmor", "actionlint"],
+            ..check(
+                "planted",
+                &["cargo", "test", "--quiet", "--locked", "--test", "workflow", "--", "--ignored", "planted"],
+                minutes(5),
+            )
+        },
         check(
             "demo-build",
             &[own, "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],

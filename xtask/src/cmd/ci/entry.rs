@@ -1,16 +1,13 @@
 //! The step `entry`: the jobs of one matrix entry in, their record and their images out.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
 use super::{
-    plan::{PlanFile, checked_name},
+    plan::{PlanFile, checked_name, prefix},
     runner_file,
 };
 use crate::{
@@ -18,15 +15,14 @@ use crate::{
         DONE, FAILED, INTERRUPTED, affected, build_all,
         produce::{self, Options},
         report::write,
-        setup,
+        setup, test_vm,
     },
     diagnostic::usage,
-    flags,
+    flags::{self, TestRunFlags},
     fleet::Fleet,
-    git::Repository,
-    job::{HostName, Job, JobId, Target},
+    job::{Job, JobId, Target},
     nix::Nix,
-    process::{Cancel, Invocation, Stream},
+    process::Cancel,
     progress::Progress,
     report::{
         github,
@@ -37,7 +33,6 @@ use crate::{
 };
 
 pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
-    let started = Instant::now();
     let (name, ids) = share(flags)?;
     let name = checked_name(&name)?;
     if ids.is_empty() && flags.plan.is_some() {
@@ -45,39 +40,16 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
         return Ok(DONE);
     }
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let jobs = wanted(&fleet, &ids)?;
-    let nix = Nix::find(cancel)?;
     if flags.fleet.fleet == "demo" {
         let hosted = std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted");
         if hosted { setup::install(cancel)? } else { setup::require(cancel)? }
     }
-    let (tests, artifacts): (Vec<Job>, Vec<Job>) =
-        jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
-    let options = Options::from_flags(&flags.stages);
-    let progress = Progress::new(artifacts.len());
-    let (mut records, mut seconds) =
-        produce::produce(&nix, &fleet, &artifacts, &produce::Memory::none(), &options, &progress, cancel)?;
-    progress.finish();
-    if !cancel.is_set() {
-        build_all::verify(&nix, &mut records, &[], cancel)?;
-        records.extend(test(flags, &tests, cancel)?);
-    }
-    records.sort_by(|a, b| a.job.cmp(&b.job));
-    seconds.total = started.elapsed().as_secs_f64();
-    let source = build_all::source(&fleet, cancel);
-    let command = format!("ci entry {name}");
-    let record =
-        Record { version: VERSION, command, fleet: source, nix: nix.version.to_string(), seconds, jobs: records };
-    write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
-    let images = link_images(&flags.out.join("images"), &record.jobs)?;
+    let (record, images) = make(flags, &fleet, name, &ids, cancel)?;
     if let Some(file) = runner_file("GITHUB_OUTPUT") {
         github::set_output(&file, "images", if images > 0 { "true" } else { "false" })?;
     }
-    eprint!("{}", table::render(&record, Paint { colour: false }));
     if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
-        let prefix = Repository::around(&fleet.root, cancel).ok();
-        let prefix = prefix.and_then(|repo| Some(format!("{}/", fleet.root.strip_prefix(repo.toplevel).ok()?)));
-        let prefix = prefix.filter(|prefix| prefix != "/").unwrap_or_default();
+        let prefix = prefix(&fleet.root, cancel);
         github::annotations(&record, &prefix).into_iter().for_each(|line| println!("{line}"));
     }
     Ok(match (cancel.is_set(), record.succeeded()) {
@@ -85,6 +57,42 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
         (false, true) => DONE,
         (false, false) => FAILED,
     })
+}
+
+/// Builds and tests jobs of the fleet, writes their record below the name of the entry and links their images. Also
+/// says how many images there are.
+pub fn make(flags: &flags::Entry, fleet: &Fleet, name: &str, ids: &str, cancel: &Cancel) -> Result<(Record, usize)> {
+    let started = Instant::now();
+    let jobs = wanted(fleet, ids)?;
+    let nix = Nix::find(cancel)?;
+    let (tests, artifacts): (Vec<Job>, Vec<Job>) =
+        jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
+    let options = Options::from_flags(&flags.stages);
+    let progress = Progress::new(artifacts.len());
+    let (mut records, mut seconds) =
+        produce::produce(&nix, fleet, &artifacts, &produce::Past::none(), &options, &progress, cancel)?;
+    progress.finish();
+    if !cancel.is_set() {
+        build_all::verify(&nix, &mut records, &[], cancel)?;
+        let how = TestRunFlags {
+            allow_import_from_derivation: flags.stages.allow_import_from_derivation,
+            ..TestRunFlags::default()
+        };
+        if !tests.is_empty() {
+            let run = test_vm::run_all(&how, &flags.fleet.fleet, fleet, &nix, &tests, &options.timings, cancel)?;
+            records.extend(run.0);
+        }
+    }
+    records.sort_by(|a, b| a.job.cmp(&b.job));
+    seconds.total = started.elapsed().as_secs_f64();
+    let source = build_all::source(fleet, cancel);
+    let command = format!("ci entry {name}");
+    let record =
+        Record { version: VERSION, command, fleet: source, nix: nix.version.to_string(), seconds, jobs: records };
+    write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
+    let images = link_images(&flags.out.join("images"), &record.jobs)?;
+    eprint!("{}", table::render(&record, Paint { colour: false }));
+    Ok((record, images))
 }
 
 /// The name and the job ids of this runner's share: those of one entry, or every n-th entry of a plan.
@@ -114,37 +122,6 @@ fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
         true => Err(usage("the entry names no job: --jobs is empty")),
         false => Ok(jobs),
     }
-}
-
-/// Runs the VM tests of each host with `cargo xtask test-vm`, whose record says what became of them.
-fn test(flags: &flags::Entry, tests: &[Job], cancel: &Cancel) -> Result<Vec<JobRecord>> {
-    let own = std::env::current_exe().context("cannot tell the path of this program")?;
-    let own = own.to_str().context("the path of this program is not UTF-8")?;
-    let mut hosts: BTreeMap<&HostName, Vec<&str>> = BTreeMap::new();
-    for job in tests {
-        if let Target::Test(test) = job.id.target {
-            hosts.entry(&job.id.host).or_default().push(test.as_str());
-        }
-    }
-    let mut records = Vec::new();
-    for (host, names) in hosts {
-        let mut argv = vec![own, "test-vm", "--json", "--fleet", &flags.fleet.fleet];
-        for pair in flags.fleet.override_input.chunks_exact(2) {
-            argv.extend(["--override-input", &pair[0], &pair[1]]);
-        }
-        names.iter().for_each(|name| argv.extend(["--test", name]));
-        argv.push(host.as_str());
-        let mut document = String::new();
-        let call = Invocation::new(argv);
-        let end = call.stream(cancel, &mut |stream, line| match stream {
-            Stream::Out => document.extend([line, "\n"]),
-            Stream::Err => eprintln!("{line}"),
-        })?;
-        let record: Record = serde_json::from_str(&document)
-            .with_context(|| format!("`{}` ended with {end} and left no record", call.display()))?;
-        records.extend(record.jobs);
-    }
-    Ok(records)
 }
 
 /// Links every image of the entry to `dir/<host>/<file>`, for the upload; says how many there are.

@@ -14,16 +14,21 @@ use crate::{
 
 /// One job of GitHub's `needs` context.
 #[derive(Debug, Deserialize)]
-struct Need {
-    result: String,
+pub struct Need {
+    pub result: String,
     #[serde(default)]
-    outputs: BTreeMap<String, String>,
+    pub outputs: BTreeMap<String, String>,
 }
 
 pub fn run(flags: &flags::Gate) -> Result<u8> {
     let needs: BTreeMap<String, Need> = serde_json::from_str(&flags.needs)
         .map_err(|error| usage(format!("--needs is not GitHub's `needs` as JSON: {error}")))?;
-    let verdicts = judge(&needs);
+    Ok(if opens(&needs) { DONE } else { FAILED })
+}
+
+/// Says what became of each job, and whether that is enough.
+pub fn opens(needs: &BTreeMap<String, Need>) -> bool {
+    let verdicts = judge(needs);
     for (job, verdict) in &verdicts {
         match verdict {
             Ok(word) => eprintln!("{job}: {word}"),
@@ -32,7 +37,7 @@ pub fn run(flags: &flags::Gate) -> Result<u8> {
     }
     let passed = !verdicts.is_empty() && verdicts.iter().all(|(_, verdict)| verdict.is_ok());
     eprintln!("{}", if passed { "the gate is open" } else { "the gate is closed" });
-    Ok(if passed { DONE } else { FAILED })
+    passed
 }
 
 /// What each job's result means. A job may be skipped only where the plan says that there is nothing to do.

@@ -1,152 +1,149 @@
-//! `cargo xtask ci --local`: the workflow and the checked-out commit in, every job run here out.
+//! `cargo xtask ci --local`: calls what the jobs of .github/workflows/ci.yml call, one after another on this machine.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::{Map, Value, json};
 
+use super::{
+    entry,
+    gate::{self, Need},
+    merge,
+    plan::{self, PlanFile},
+};
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED},
-    diagnostic::usage,
-    flags::LocalFlags,
-    fleet,
-    git::Repository,
-    process::{Cancel, quote},
-    workflow::{
-        run::{self, JobResult, Surroundings},
-        yaml,
-    },
+    cmd::{DONE, FAILED, INTERRUPTED, setup},
+    diagnostic::{self, usage},
+    files::Temporary,
+    flags::{self, FleetFlags, LocalFlags, PackingFlags, StageFlags},
+    fleet::Fleet,
+    process::Cancel,
 };
 
-/// Jobs that are not run here: this one is `cargo xtask ci` itself.
-const LEFT_OUT: [&str; 1] = ["check"];
-
 pub fn run(flags: &LocalFlags, cancel: &Cancel) -> Result<u8> {
-    let root = fleet::workspace().ok_or_else(|| usage("the workflow is the repository's; run this inside a clone"))?;
-    let repository = Repository::around(&root, cancel)?;
-    let commit = repository.commit("HEAD", cancel)?;
-    if fleet::revision(&root, cancel).1 {
-        eprintln!("warning: the clones hold the last commit; your uncommitted changes are not in them");
+    let folder = Folder::new(flags.keep.as_deref())?;
+    if flags.fleet == "demo" {
+        setup::require(cancel)?;
     }
-    let base = flags.base.as_deref().map(|base| repository.commit(base, cancel)).transpose()?;
-    let file = root.join(&flags.workflow);
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    let workflow = yaml::parse(&text).with_context(|| format!("cannot read {file}"))?;
-    let scratch = Scratch::new(flags.keep.as_deref())?;
-    let around = Surroundings {
-        contexts: contexts(flags, &commit, base.as_deref()),
-        root: &scratch.dir,
-        repository: &repository.toplevel,
-        commit: &commit,
-        env: environment(&scratch.dir)?,
-        left_out: &LEFT_OUT,
-    };
-    let results = run::run(&workflow, &around, cancel, &mut |job, line| eprintln!("[{job}] {line}"))?;
+    let typed = FleetFlags { fleet: flags.fleet.clone(), override_input: vec![] };
+    let fleet = Fleet::open(&typed.fleet, &typed.override_input)?;
+    let artifacts = folder.path().join("artifacts");
+    let history = Some(folder.path().join("history.json"));
+    let mut needs = BTreeMap::new();
+
+    eprintln!("=== plan");
+    let plan = plan::make(
+        &flags::Plan {
+            fleet: typed.clone(),
+            stages: StageFlags::default(),
+            // As in the workflow: at most as many entries as a matrix may have, and not what a cache has.
+            packing: PackingFlags {
+                shards: Some(256),
+                skip_cached: true,
+                no_tests: flags.no_tests,
+                history: history.clone(),
+            },
+            base: flags.base.clone().unwrap_or_default(),
+            out: artifacts.join("plan"),
+        },
+        cancel,
+    );
+    let plan = told("plan", plan).flatten();
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
-    tell(&results, &scratch);
-    let open = results.get("gate").is_some_and(|gate| gate.result == "success");
+    let any = plan.as_ref().map(|plan| !plan.entries.is_empty());
+    needs.insert("plan".to_owned(), need(any.is_some(), any));
+
+    if let Some(plan) = plan.as_ref().filter(|plan| !plan.entries.is_empty()) {
+        let succeeded = entries(plan, &typed, &fleet, &artifacts, cancel);
+        if cancel.is_set() {
+            return Ok(INTERRUPTED);
+        }
+        needs.insert("matrix".to_owned(), need(succeeded, None));
+    } else {
+        needs.insert("matrix".to_owned(), Need { result: "skipped".into(), outputs: BTreeMap::new() });
+    }
+
+    eprintln!("\n=== report");
+    let report =
+        plan.is_some().then(|| merge::make(&flags::Merge { artifacts, out: folder.path().join("report"), history }));
+    let report = report.and_then(|report| told("report", report));
+    needs.insert("report".to_owned(), need(report.as_ref().is_some_and(|(_, failed)| *failed == 0), None));
+    eprint!("{}", report.map_or_else(String::new, |(summary, _)| summary));
+
+    eprintln!("\n=== gate");
+    let open = gate::opens(&needs);
+    eprintln!("check: not run here, it is `cargo xtask ci`; comment: not written, it is a pull request's");
+    if let Folder::Kept(folder) = &folder {
+        eprintln!("kept in {folder}");
+    }
     Ok(if open { DONE } else { FAILED })
 }
 
-/// What GitHub would tell the jobs of the event: a pull request, or a run by hand.
-fn contexts(flags: &LocalFlags, commit: &str, base: Option<&str>) -> Map<String, Value> {
-    let event = base.map_or_else(
-        || json!({}),
-        // As from a fork, so that nothing that needs a token is attempted.
-        |sha| json!({ "pull_request": { "number": 1, "base": { "sha": sha }, "head": { "repo": { "full_name": "fork/repository" } } } }),
-    );
-    let contexts = json!({
-        "github": {
-            "event_name": if base.is_some() { "pull_request" } else { "workflow_dispatch" },
-            "event": event,
-            "ref": if base.is_some() { "refs/pull/1/merge" } else { "refs/heads/local" },
-            "repository": "owner/repository",
-            "sha": commit,
-            "run_id": 1,
-            "workflow": "CI",
-            "token": "",
-        },
-        "vars": { "DRYDOCK_FLEET": flags.fleet, "DRYDOCK_NO_TESTS": flags.no_tests.to_string() },
-        "runner": { "os": "Linux", "arch": "X64" },
-    });
-    match contexts {
-        Value::Object(map) => map,
-        _ => Map::new(),
+/// Runs every entry of the matrix, also after one has failed. True if all succeeded.
+fn entries(plan: &PlanFile, typed: &FleetFlags, fleet: &Fleet, artifacts: &Utf8Path, cancel: &Cancel) -> bool {
+    let mut all = true;
+    for entry in &plan.entries {
+        if cancel.is_set() {
+            return false;
+        }
+        eprintln!("\n=== matrix: {}", entry.name);
+        let flags = flags::Entry {
+            fleet: typed.clone(),
+            stages: StageFlags::default(),
+            name: None,
+            jobs: None,
+            plan: None,
+            index: None,
+            of: None,
+            system: None,
+            out: artifacts.join(format!("record-{}", entry.name)),
+        };
+        let made =
+            plan::checked_name(&entry.name).and_then(|name| entry::make(&flags, fleet, name, &entry.jobs, cancel));
+        all &= told(&entry.name, made).is_some_and(|(record, _)| record.succeeded());
     }
+    all
 }
 
-/// What every step sees: caches of its own, and a `cargo` whose `xtask` is this very program, because
-/// compiling it anew for each clone would test the compiler.
-fn environment(scratch: &Utf8Path) -> Result<Vec<(String, String)>> {
-    let own = std::env::current_exe().context("cannot tell the path of this program")?;
-    let own = own.to_str().context("the path of this program is not UTF-8")?;
-    let bin = scratch.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot create {bin}"))?;
-    let shim = format!(
-        "#!/bin/sh\n# Stands for `cargo xtask` in the clones.\n[ \"$1\" = xtask ] || {{ echo \"only cargo xtask runs here\" >&2; exit 2; }}\nshift\n\
-         CARGO_MANIFEST_DIR=$(git rev-parse --show-toplevel)/xtask exec {} \"$@\"\n",
-        quote(own)
-    );
-    let file = bin.join("cargo");
-    fs::write(&file, shim).with_context(|| format!("cannot write {file}"))?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).with_context(|| format!("cannot write {file}"))?;
-    let path = std::env::var("PATH").unwrap_or_default();
-    let pairs = [
-        ("PATH", format!("{bin}:{path}")),
-        ("CI", "true".to_owned()),
-        ("GITHUB_ACTIONS", "true".to_owned()),
-        ("RUNNER_ENVIRONMENT", "self-hosted".to_owned()),
-        ("XDG_CACHE_HOME", scratch.join("cache").into_string()),
-    ];
-    Ok(pairs.map(|(key, value)| (key.to_owned(), value)).into())
+/// What a job gave. An error is its own failure and does not stop the others.
+fn told<T>(job: &str, result: Result<T>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            eprintln!("{job} failed:");
+            diagnostic::print_error(error);
+        })
+        .ok()
 }
 
-fn tell(results: &std::collections::BTreeMap<String, JobResult>, scratch: &Scratch) {
-    eprintln!("\nstep summary:\n{}", fs::read_to_string(scratch.dir.join("summary.md")).unwrap_or_default());
-    for (job, result) in results {
-        eprintln!("{job:10} {}", result.result);
-    }
-    for job in LEFT_OUT {
-        eprintln!("{job:10} not run: it is `cargo xtask ci` itself");
-    }
-    if scratch.kept {
-        eprintln!("kept in {}", scratch.dir);
-    }
+/// What GitHub would hand to the gate.
+fn need(succeeded: bool, any: Option<bool>) -> Need {
+    let result = if succeeded { "success" } else { "failure" };
+    let outputs = any.map(|any| ("any".to_owned(), any.to_string())).into_iter().collect();
+    Need { result: result.into(), outputs }
 }
 
 /// A folder that is removed at the end, or the one that is to be kept.
-struct Scratch {
-    dir: Utf8PathBuf,
-    kept: bool,
+enum Folder {
+    Temporary(Temporary),
+    Kept(Utf8PathBuf),
 }
 
-impl Scratch {
+impl Folder {
     fn new(keep: Option<&Utf8Path>) -> Result<Self> {
-        let dir = match keep {
-            Some(dir) => dir.to_owned(),
-            None => {
-                let temporary = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap_or_else(|_| "/tmp".into());
-                temporary.join(format!("drydock-local-{}", std::process::id()))
-            }
-        };
-        if keep.is_some() && dir.read_dir_utf8().is_ok_and(|mut list| list.next().is_some()) {
+        let Some(dir) = keep else { return Ok(Self::Temporary(Temporary::new()?)) };
+        if dir.read_dir_utf8().is_ok_and(|mut list| list.next().is_some()) {
             return Err(usage(format!("{dir} is not empty; --keep wants a new folder")));
         }
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {dir}"))?;
-        let dir = dir.canonicalize_utf8().with_context(|| format!("cannot find {dir}"))?;
-        Ok(Self { dir, kept: keep.is_some() })
+        Ok(Self::Kept(dir.to_owned()))
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if !self.kept {
-            // What is left behind lies in the folder for temporary files.
-            let _ = fs::remove_dir_all(&self.dir);
+    fn path(&self) -> &Utf8Path {
+        match self {
+            Self::Temporary(folder) => folder,
+            Self::Kept(folder) => folder,
         }
     }
 }

@@ -30,6 +30,16 @@ use crate::{
 pub const MARKER: &str = "<!-- drydock: which hosts this changes -->";
 
 pub fn run(flags: &flags::Merge) -> Result<u8> {
+    let (summary, failed) = make(flags)?;
+    match runner_file("GITHUB_STEP_SUMMARY") {
+        Some(file) => github::append(&file, &summary)?,
+        None => print!("{summary}"),
+    }
+    Ok(if failed == 0 { DONE } else { FAILED })
+}
+
+/// Writes the reports. Returns the summary, and how many jobs failed.
+pub fn make(flags: &flags::Merge) -> Result<(String, usize)> {
     let mut files = Vec::new();
     report::json_files(&flags.artifacts, &mut files)?;
     let (plans, records): (Vec<Utf8PathBuf>, Vec<_>) =
@@ -49,15 +59,11 @@ pub fn run(flags: &flags::Merge) -> Result<u8> {
     write(&flags.out.join("comment.md"), &format!("{MARKER}\n{comment}"))?;
     write(&flags.out.join("report.html"), &html::render(&records))?;
     write(&flags.out.join("junit.xml"), &junit::render(&records))?;
-    match runner_file("GITHUB_STEP_SUMMARY") {
-        Some(file) => github::append(&file, &summary)?,
-        None => print!("{summary}"),
-    }
     learn(&mut history, &records);
     history.write(&file)?;
     let failed = records.iter().flat_map(|record| &record.jobs).filter(|job| !job.outcome.is_success()).count();
     eprintln!("{} records merged, {failed} jobs failed; the reports are in {}", records.len(), flags.out);
-    Ok(if failed == 0 { DONE } else { FAILED })
+    Ok((summary, failed))
 }
 
 /// The records, one more for what did not evaluate, and one for jobs that were planned and left no record:

@@ -69,13 +69,24 @@ impl PlanFile {
 }
 
 pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
+    let Some(plan) = make(flags, cancel)? else { return Ok(INTERRUPTED) };
+    if let Some(file) = runner_file("GITHUB_OUTPUT") {
+        github::set_output(&file, "any", if plan.entries.is_empty() { "false" } else { "true" })?;
+        github::set_output(&file, "matrix", &matrix::json(&plan.entries))?;
+    }
+    // A host that does not evaluate fails the report and so the gate, not the plan: the others are built.
+    Ok(DONE)
+}
+
+/// Decides what is built, writes it to plan.json and says it. Nothing after an interrupt.
+pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let options = Options::from_flags(&flags.stages);
     // The first push of a branch comes with a base of zeros: there is nothing to compare with.
     let base = Some(flags.base.as_str()).filter(|base| !base.trim_matches('0').is_empty());
     let planned = matrix::planned(&fleet, base, &flags.packing, &options, cancel)?;
     if cancel.is_set() {
-        return Ok(INTERRUPTED);
+        return Ok(None);
     }
     let entries = matrix::entries(&planned.pieces, &flags.packing);
     let (affected, unchanged) = planned.compared.as_ref().map_or((vec![], 0), summary);
@@ -90,13 +101,8 @@ pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
         unchanged,
     };
     write(&flags.out.join(PlanFile::NAME), &serde_json::to_string_pretty(&plan)?)?;
-    if let Some(file) = runner_file("GITHUB_OUTPUT") {
-        github::set_output(&file, "any", if plan.entries.is_empty() { "false" } else { "true" })?;
-        github::set_output(&file, "matrix", &matrix::json(&plan.entries))?;
-    }
     tell(&plan);
-    // A host that does not evaluate fails the report and so the gate, not the plan: the others are built.
-    Ok(DONE)
+    Ok(Some(plan))
 }
 
 fn summary(compared: &Compared) -> (Vec<Affected>, usize) {
@@ -111,7 +117,7 @@ fn summary(compared: &Compared) -> (Vec<Affected>, usize) {
 }
 
 /// The fleet's folder in its repository, as annotations have to name files.
-fn prefix(root: &Utf8Path, cancel: &Cancel) -> String {
+pub fn prefix(root: &Utf8Path, cancel: &Cancel) -> String {
     let repository = Repository::around(root, cancel).ok();
     let inside = repository.and_then(|repo| Some(root.strip_prefix(&repo.toplevel).ok()?.to_owned()));
     inside.filter(|dir| dir.as_str() != "").map_or_else(String::new, |dir: Utf8PathBuf| format!("{dir}/"))

@@ -47,7 +47,7 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     let options = Options::from_flags(&flags.stages);
     let progress = Progress::new(plan.jobs.len());
     let (mut jobs, seconds) =
-        produce::produce(&nix, &fleet, &plan.jobs, &produce::Memory::none(), &options, &progress, cancel)?;
+        produce::produce(&nix, &fleet, &plan.jobs, &produce::Past::none(), &options, &progress, cancel)?;
     progress.finish();
     if cancel.is_set() {
         return Ok(INTERRUPTED);

@@ -11,12 +11,13 @@ use anyhow::Result;
 
 use crate::{
     cmd::timings::Clock,
-    eval::{self, Group, Limits, Reply, Sources},
-    job::{Derivation, Job, JobId, Outcome},
-    nix::Nix,
+    eval::{self, Limits, Reply, Sources},
+    job::{Derivation, Job, JobId, Outcome, Reads},
+    memory::Evaluated,
+    nix::{Nix, argv::BuildOptions},
     process::Cancel,
     progress::{Event, Progress},
-    realise::{self, Realiser},
+    realise,
     report::record::{JobRecord, StageSeconds},
     timings::Timings,
 };
@@ -31,6 +32,7 @@ pub struct Board<'a> {
 
 struct State {
     records: BTreeMap<JobId, JobRecord>,
+    reads: BTreeMap<JobId, Reads>,
     outgrew: Vec<(Job, u64)>,
     seconds: StageSeconds,
 }
@@ -39,7 +41,7 @@ impl<'a> Board<'a> {
     pub fn new(jobs: &[Job], progress: &'a Progress, timings: &'a Timings) -> Self {
         let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
         let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
-        let state = State { records, outgrew: vec![], seconds: StageSeconds::default() };
+        let state = State { records, reads: BTreeMap::new(), outgrew: vec![], seconds: StageSeconds::default() };
         Self { progress, timings, started: Instant::now(), state: Mutex::new(state) }
     }
 
@@ -57,7 +59,8 @@ impl<'a> Board<'a> {
     pub fn take(&self, reply: Reply) -> Option<(JobId, Derivation)> {
         match reply {
             Reply::Began(id) => self.progress.tell(Event::Began(id, "evaluate")),
-            Reply::Done(id, derivation, took) => {
+            Reply::Done(id, derivation, reads, took) => {
+                self.lock().reads.insert(id.clone(), reads);
                 self.record(&id, |record| {
                     record.derivation = Some(derivation.clone());
                     record.evaluate_seconds = Some(took.as_secs_f64());
@@ -84,11 +87,11 @@ impl<'a> Board<'a> {
         None
     }
 
-    /// The derivations that this run evaluated.
-    pub fn evaluated(&self) -> BTreeMap<JobId, Derivation> {
+    /// The derivations that this run evaluated, and what it read for them.
+    pub fn evaluated(&self) -> Evaluated {
         let state = self.lock();
-        let evaluated = state.records.values().filter(|record| record.evaluate_seconds.is_some());
-        evaluated.filter_map(|record| Some((record.job.clone(), record.derivation.clone()?))).collect()
+        let derivation = |id: &JobId| state.records.get(id)?.derivation.clone();
+        state.reads.iter().filter_map(|(id, reads)| Some((id.clone(), (derivation(id)?, reads.clone())))).collect()
     }
 
     pub fn end(&self, id: &JobId, outcome: Outcome, took: Option<f64>, machine: Option<String>) {
@@ -100,7 +103,13 @@ impl<'a> Board<'a> {
         self.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
-    pub fn realise(&self, nix: &Nix, batch: &[(JobId, Derivation)], realiser: Realiser, cancel: &Cancel) -> Result<()> {
+    pub fn realise(
+        &self,
+        nix: &Nix,
+        batch: &[(JobId, Derivation)],
+        build: &BuildOptions,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let began = Instant::now();
         let shared = match batch.len() {
             1 => String::new(),
@@ -120,7 +129,7 @@ impl<'a> Board<'a> {
             }
         };
         let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(nix, batch, realiser, cancel, self.timings, &mut on_activity, &mut on_note)? {
+        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut on_activity, &mut on_note)? {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
@@ -163,7 +172,7 @@ impl<'a> Board<'a> {
                     reply => ready.extend(self.take(reply)),
                 }
             };
-            let job = RefCell::new(Some(Group::Whole(vec![job])));
+            let job = RefCell::new(Some(vec![job]));
             eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
             if !ready.is_empty() {
                 realise(ready, true)?;

@@ -4,7 +4,7 @@ mod board;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::OnceLock,
     thread,
     time::Duration,
 };
@@ -15,19 +15,18 @@ use camino::Utf8PathBuf;
 use self::board::Board;
 use super::timings::Clock;
 use crate::{
-    cache::Recalled,
-    eval::{self, Group, Limits, Sources},
+    eval::{self, Limits, Sources},
     flags::StageFlags,
     fleet::{self, Fleet},
-    job::{Derivation, Failure, Job, JobId, Outcome},
+    job::{Artifact, Derivation, Failure, Job, JobId, Outcome, Target},
+    memory::{Evaluated, Recalled},
     nix::{
-        Builder, Nix,
+        Builder, Nix, Pinned,
         argv::{BuildOptions, Source},
         remote,
     },
     process::Cancel,
     progress::{Event, Progress},
-    realise::Realiser,
     report::record::{JobRecord, StageSeconds},
     results,
     schedule::{self, Width},
@@ -42,8 +41,6 @@ pub struct Options {
     /// Wall-clock time of one job's evaluation.
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
-    /// Whether each job is evaluated by one evaluator, though others have nothing to do.
-    pub whole: bool,
     pub build: BuildOptions,
     /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
     pub roots: Option<Utf8PathBuf>,
@@ -56,13 +53,11 @@ impl Options {
             evaluators: flags.eval_jobs.map(usize::from),
             eval_timeout: Duration::from_secs(flags.eval_timeout),
             allow_ifd: flags.allow_import_from_derivation,
-            whole: false,
             build: BuildOptions {
                 max_jobs: flags.max_jobs,
                 timeout: flags.timeout,
                 max_silent_time: flags.max_silent_time,
                 builders: flags.builders.clone(),
-                no_hook: false,
                 rebuild: false,
                 out_link: None,
             },
@@ -76,34 +71,30 @@ impl Options {
 /// not keep later derivations waiting; few, because each also counts its own `--max-jobs`.
 const REALISERS: usize = 3;
 
-/// Who wants to know what a run evaluates.
+/// Receives what a run evaluated.
 pub trait Learn: Sync {
-    /// What can be done before anything is evaluated. It is called while hosts are evaluated, when nothing else of our
-    /// own is left to do: processes of Nix that start side by side are in each other's way.
-    fn prepare(&self);
-
-    /// Is told what was evaluated once all of it is, while building goes on.
-    fn learn(&self, evaluated: BTreeMap<JobId, Derivation>);
+    /// Called once when all of it is evaluated, while building goes on.
+    fn learn(&self, evaluated: Evaluated);
 }
 
-/// Nobody.
+/// Forgets it.
 impl Learn for () {
-    fn prepare(&self) {}
-
-    fn learn(&self, _: BTreeMap<JobId, Derivation>) {}
+    fn learn(&self, _: Evaluated) {}
 }
 
-/// What earlier runs found out, and who wants to know what this one does.
-pub struct Memory<'a> {
+/// What earlier runs found out, and what is told what this one does.
+pub struct Past<'a> {
     /// Jobs that need no evaluation.
     pub known: BTreeMap<JobId, Recalled>,
+    /// The source to evaluate, where Nix does not read the flake by itself.
+    pub pinned: Option<&'a Pinned>,
     pub learner: &'a dyn Learn,
 }
 
-impl Memory<'_> {
-    /// Everything is evaluated, and nobody wants to know.
+impl Past<'_> {
+    /// Everything is evaluated, and nothing remembered.
     pub fn none() -> Self {
-        Self { known: BTreeMap::new(), learner: &() }
+        Self { known: BTreeMap::new(), pinned: None, learner: &() }
     }
 }
 
@@ -112,7 +103,7 @@ pub fn produce(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    Memory { known, learner }: &Memory<'_>,
+    Past { known, pinned, learner }: &Past<'_>,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
@@ -135,40 +126,26 @@ pub fn produce(
         return Ok(board.finish());
     }
     let realisers = REALISERS.min(jobs.len());
-    let chosen = OnceLock::new();
-    // The last batch, which is the only one where hosts are few or trivial, does not wait for a Nix to start.
-    let waiting = Mutex::new(None);
-    let sharing = |build: &BuildOptions, share: usize| {
-        let mut build = build.clone();
-        build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
-        build.out_link = options.roots.as_deref().map(results::new_root);
-        build
-    };
+    let chosen: OnceLock<Result<BuildOptions>> = OnceLock::new();
     let realise = |batch: Vec<(JobId, Derivation)>, last: bool| {
         // The error itself is told by whoever asked.
         let Ok(build) = chosen.wait() else { return Ok(()) };
         options.roots.as_deref().map_or(Ok(()), results::make_roots)?;
-        let waiting = if last { waiting.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
         let share = if last { 1 } else { realisers };
-        let realiser = waiting.unwrap_or_else(|| Realiser::new(sharing(build, share)));
-        board.realise(nix, &batch, realiser, cancel)
+        let mut build = build.clone();
+        build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
+        build.out_link = options.roots.as_deref().map(results::new_root);
+        board.realise(nix, &batch, &build, cancel)
     };
     thread::scope(|scope| {
         // Builders that have to be asked answer while hosts are evaluated.
         scope.spawn(|| {
             let choose = || choose_builders(nix, jobs, &options.build, progress, cancel);
-            let build = options.timings.step("ask who can build", choose).and_then(|build| {
-                let realiser = Realiser::ahead(sharing(&build, 1), cancel)?;
-                *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(realiser);
-                Ok(build)
-            });
-            let _ = chosen.set(build);
-            if !unknown.is_empty() {
-                learner.prepare();
-            }
+            let _ = chosen.set(options.timings.step("ask who can build", choose));
         });
         let evaluated = || learner.learn(board.evaluated());
-        run_stages(nix, fleet, unknown.iter().copied(), options, &board, realisers, ready, &evaluated, &realise, cancel)
+        let jobs = unknown.iter().copied();
+        run_stages(nix, fleet, jobs, *pinned, options, &board, realisers, ready, &evaluated, &realise, cancel)
     })?;
     if let Some(Err(error)) = chosen.into_inner() {
         return Err(error);
@@ -181,17 +158,15 @@ pub fn evaluate_only(
     nix: &Nix,
     fleet: &Fleet,
     jobs: &[Job],
-    learner: &dyn Learn,
+    Past { pinned, learner, .. }: &Past<'_>,
     options: &Options,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(BTreeMap<JobId, Derivation>, BTreeMap<JobId, Failure>)> {
     let board = Board::new(jobs, progress, &options.timings);
     let evaluated = || learner.learn(board.evaluated());
-    thread::scope(|scope| {
-        scope.spawn(|| learner.prepare());
-        run_stages(nix, fleet, jobs.iter(), options, &board, 1, vec![], &evaluated, &|_, _| Ok(()), cancel)
-    })?;
+    let nothing = |_, _| Ok(());
+    run_stages(nix, fleet, jobs.iter(), *pinned, options, &board, 1, vec![], &evaluated, &nothing, cancel)?;
     let mut failures = BTreeMap::new();
     let mut derivations = BTreeMap::new();
     for record in board.finish().0 {
@@ -210,6 +185,7 @@ fn run_stages<'j>(
     nix: &Nix,
     fleet: &Fleet,
     jobs: impl Iterator<Item = &'j Job>,
+    pinned: Option<&Pinned>,
     options: &Options,
     board: &Board<'_>,
     realisers: usize,
@@ -220,18 +196,14 @@ fn run_stages<'j>(
 ) -> Result<()> {
     let budget = eval::memory_budget();
     let most = options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget));
-    let hosts = by_host(jobs);
-    let groups = match options.whole {
-        true => hosts.into_iter().map(|(system, jobs)| (system, Group::Whole(jobs))).collect(),
-        false => for_all(most, hosts),
-    };
+    let groups = by_host(jobs);
     if !groups.is_empty() {
         fleet::slow_inputs(fleet).into_iter().for_each(|text| board.progress.tell(Event::Note(text)));
     }
     let width = Width { evaluators: most.min(groups.len()), realisers };
-    let sources = Sources { version: nix.version, source: source(fleet, options), root: &fleet.root };
+    let sources = Sources { version: nix.version, source: source(fleet, options), root: &fleet.root, pinned };
     let limits = |share: usize| Limits { memory: budget / share.max(1) as u64, time: options.eval_timeout };
-    let evaluate = |next: &dyn Fn() -> Option<Group>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
+    let evaluate = |next: &dyn Fn() -> Option<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
         let mut clock = Clock::new(board.timings);
         let mut on_reply = |reply| {
             clock.take(&reply);
@@ -279,7 +251,6 @@ pub fn choose_builders(
     if live.len() < probes.len() {
         build.builders = Some(live.join(" ; "));
     }
-    build.no_hook = settings.builds_alone(nix.version, &live);
     let systems: BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
     for system in systems {
         let text = match settings.builder_of(system, &live) {
@@ -300,27 +271,14 @@ pub fn source<'a>(fleet: &'a Fleet, options: &Options) -> Source<'a> {
     Source { flake: &fleet.flake_ref, overrides: &fleet.overrides, allow_ifd: options.allow_ifd }
 }
 
-/// A host's jobs are a group, because its medium holds its system; hosts of one system share one nixpkgs.
+/// A host's jobs are a group, because its medium holds its system; hosts of one system share one nixpkgs. The system
+/// comes before the medium: what the medium alone reads is then no part of what the system reads.
 fn by_host<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<(String, Vec<Job>)> {
     let mut groups: BTreeMap<_, Vec<Job>> = BTreeMap::new();
     for job in jobs {
         groups.entry((job.system.to_string(), job.id.host.clone())).or_default().push(job.clone());
     }
+    let order = |job: &Job| job.id.target != Target::Artifact(Artifact::System);
+    groups.values_mut().for_each(|jobs| jobs.sort_by_key(order));
     groups.into_iter().map(|((system, _), jobs)| (system, jobs)).collect()
-}
-
-/// Groups for as many evaluators. Where there are fewer hosts, media are evaluated apart from their systems.
-fn for_all(evaluators: usize, hosts: Vec<(String, Vec<Job>)>) -> Vec<(String, Group)> {
-    let mut spare = evaluators.saturating_sub(hosts.len());
-    let mut groups = Vec::new();
-    for (system, jobs) in hosts {
-        match Group::apart(&jobs).filter(|_| spare > 0) {
-            Some(halves) => {
-                spare -= 1;
-                groups.extend(halves.map(|half| (system.clone(), half)));
-            }
-            None => groups.push((system, Group::Whole(jobs))),
-        }
-    }
-    groups
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     diagnostic::usage,
     eval,
-    flags::{CacheFlags, TestVm},
+    flags::{CacheFlags, TestRunFlags, TestVm},
     fleet::{self, Fleet},
     job::{Derivation, Failure, Job, JobId, Outcome, Target, Test as TestName},
     nix::{
@@ -75,29 +75,13 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     if flags.fleet.fleet == "demo" && !flags.setup {
         timings.step("look at this machine", || setup::require(cancel))?;
     }
-    let choices = timings.step("try KVM where it matters", || choices(flags, &fleet, &plan.jobs, cancel))?;
     if flags.interactive {
         let job = &plan.jobs[0];
+        let choices = choices(&flags.runs, &fleet, &plan.jobs, cancel)?;
         return interactive::run(&fleet, &job.id, &choices[&job.id], &room(&job.id, "interactive")?, cancel);
     }
-    let progress = Progress::new(plan.jobs.len());
-    let build = timings.step("ask who can build", || {
-        produce::choose_builders(&nix, &plan.jobs, &BuildOptions::default(), &progress, cancel)
-    })?;
-    let session = Session {
-        flags,
-        fleet: &fleet,
-        nix: &nix,
-        settings: nix.settings(cancel)?,
-        choices,
-        build,
-        timings: timings.clone(),
-    };
-    for line in session.announcement() {
-        progress.tell(Event::Note(line));
-    }
-    let (jobs, evaluate) = session.run(&plan.jobs, &progress, cancel)?;
-    progress.finish();
+    let name = &flags.fleet.fleet;
+    let (jobs, evaluate) = run_all(&flags.runs, name, &fleet, &nix, &plan.jobs, &timings, cancel)?;
     let total = started.elapsed().as_secs_f64();
     let seconds = StageSeconds { evaluate, build: total - evaluate, verify: 0.0, total };
     let record = Record {
@@ -119,6 +103,31 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     })
 }
 
+/// Runs tests of a fleet, which was typed as `name`. Also returns the seconds of their evaluation.
+pub fn run_all(
+    flags: &TestRunFlags,
+    name: &str,
+    fleet: &Fleet,
+    nix: &Nix,
+    jobs: &[Job],
+    timings: &Timings,
+    cancel: &Cancel,
+) -> Result<(Vec<JobRecord>, f64)> {
+    let choices = timings.step("try KVM where it matters", || choices(flags, fleet, jobs, cancel))?;
+    let progress = Progress::new(jobs.len());
+    let build = timings.step("ask who can build", || {
+        produce::choose_builders(nix, jobs, &BuildOptions::default(), &progress, cancel)
+    })?;
+    let settings = nix.settings(cancel)?;
+    let session = Session { flags, name, fleet, nix, settings, choices, build, timings: timings.clone() };
+    for line in session.announcement() {
+        progress.tell(Event::Note(line));
+    }
+    let records = session.run(jobs, &progress, cancel)?;
+    progress.finish();
+    Ok(records)
+}
+
 fn tests(texts: &[String]) -> Result<Vec<TestName>> {
     let find = |text: &String| TestName::ALL.into_iter().find(|test| test.as_str() == text);
     let unknown = |text: &str| usage(format!("--test {text}: a test is one of system, live, install, switch"));
@@ -127,7 +136,7 @@ fn tests(texts: &[String]) -> Result<Vec<TestName>> {
 
 /// The accelerator of every test. KVM is tried at most once, and only if an answer depends on it. Where there is
 /// no QEMU to try it with, the first test's driver is built, which has one.
-fn choices(flags: &TestVm, fleet: &Fleet, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Choice>> {
+fn choices(flags: &TestRunFlags, fleet: &Fleet, jobs: &[Job], cancel: &Cancel) -> Result<BTreeMap<JobId, Choice>> {
     let verdict: std::cell::OnceCell<Kvm> = std::cell::OnceCell::new();
     let choose = |job: &Job| {
         let cpu = Cpu::of(job.system.as_str()).ok_or_else(|| {
@@ -177,7 +186,9 @@ fn report(flags: &TestVm, record: &Record) -> Result<()> {
 
 /// Everything that the tests of one run share.
 struct Session<'a> {
-    flags: &'a TestVm,
+    flags: &'a TestRunFlags,
+    /// The fleet as it was typed.
+    name: &'a str,
     fleet: &'a Fleet,
     nix: &'a Nix,
     settings: Settings,
@@ -205,7 +216,6 @@ impl Session<'_> {
             evaluators: None,
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: self.flags.allow_import_from_derivation,
-            whole: false,
             build: self.build.clone(),
             roots: None,
             timings: self.timings.clone(),
@@ -302,7 +312,7 @@ impl Session<'_> {
             }
         }
         let _ = fs::remove_dir_all(&dir);
-        Ok(record::of(job, derivation, place, choice, runs, &self.flags.fleet.fleet))
+        Ok(record::of(job, derivation, place, choice, runs, self.name))
     }
 
     /// The wall-clock time of one run.
@@ -313,7 +323,7 @@ impl Session<'_> {
 }
 
 /// Builds a test's driver.
-fn driver(flags: &TestVm, fleet: &Fleet, id: &JobId, cancel: &Cancel) -> Result<Result<Utf8PathBuf, Failure>> {
+fn driver(flags: &TestRunFlags, fleet: &Fleet, id: &JobId, cancel: &Cancel) -> Result<Result<Utf8PathBuf, Failure>> {
     let source = argv::Source {
         flake: &fleet.flake_ref,
         overrides: &fleet.overrides,

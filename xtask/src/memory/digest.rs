@@ -1,4 +1,4 @@
-//! Bytes in, a digest out: how the cache names contents.
+//! Names contents by short digests.
 
 use std::{fmt, str::FromStr};
 

@@ -1,0 +1,272 @@
+//! Finds out whether the path of a fleet's source may be part of a result.
+//!
+//! `toString ./x` is a text, `/nix/store/…-source/x`, that changes with every file of the fleet, although no file is
+//! opened for it. Where that text, or the first eight characters of its hash, arrive in a derivation, they are found there. Where
+//! it is turned into something else on the way, only the fleet's own words show it; this is the one place where
+//! something is inferred, and being wrong to the safe side costs a second evaluation.
+
+use std::{collections::HashMap, fs};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use memchr::memmem;
+
+/// A plain file among a derivation's inputs that is larger than this is not searched but taken to hold the path. Bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// As many characters of a path's hash as no text has by chance, from its beginning.
+const TELLING: usize = 8;
+
+/// Looks for the paths of sources in derivations and all they are built from, each of which is read once.
+#[derive(Default)]
+pub struct Search {
+    needles: Vec<String>,
+    /// Whether a file, with all it refers to, was found to hold one.
+    known: HashMap<String, bool>,
+}
+
+impl Search {
+    /// Looks for these sources from now on. Derivations that were found to be clean stay so: they are older than a
+    /// source that is new.
+    pub fn look_for<'a>(&mut self, sources: impl IntoIterator<Item = &'a Utf8Path>) {
+        let hash = |source: &Utf8Path| source.file_name().and_then(|name| name.get(..TELLING)).map(str::to_owned);
+        self.needles = sources.into_iter().filter_map(hash).collect();
+    }
+
+    /// True if the derivation, or anything that it is built from, holds a piece of a source's path.
+    pub fn finds(&mut self, drv: &Utf8Path) -> bool {
+        let mut open = vec![drv.as_str().to_owned()];
+        let mut visited: Vec<String> = Vec::new();
+        while let Some(path) = open.pop() {
+            match self.known.get(&path) {
+                Some(false) => {}
+                Some(true) => {
+                    // What was visited on the way may be clean by itself, but is not known to be: look again if asked.
+                    for path in visited {
+                        self.known.remove(&path);
+                    }
+                    self.known.insert(drv.as_str().to_owned(), true);
+                    return true;
+                }
+                None => {
+                    let (holds, inputs) = self.look(&path);
+                    self.known.insert(path.clone(), holds);
+                    open.extend(inputs);
+                    match holds {
+                        true => open.push(path),
+                        false => visited.push(path),
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn look(&self, path: &str) -> (bool, Vec<String>) {
+        let file = Utf8PathBuf::from(path);
+        if self.is_in(path.as_bytes()) {
+            return (true, Vec::new());
+        }
+        let Ok(meta) = fs::symlink_metadata(&file) else {
+            // The inputs of a derivation that was substituted need not be here; their text is in its name.
+            return (false, Vec::new());
+        };
+        if !meta.is_file() {
+            return (false, Vec::new());
+        }
+        if meta.len() > LARGEST {
+            return (true, Vec::new());
+        }
+        let Ok(text) = fs::read(&file) else { return (true, Vec::new()) };
+        if self.is_in(&text) {
+            return (true, Vec::new());
+        }
+        (false, if path.ends_with(".drv") { inputs(&text) } else { Vec::new() })
+    }
+
+    fn is_in(&self, text: &[u8]) -> bool {
+        self.needles.iter().any(|needle| memmem::find(text, needle.as_bytes()).is_some())
+    }
+}
+
+/// The derivations and plain sources that a `.drv` file names before its builder: `Derive([outputs],
+/// [inputDrvs],[inputSrcs],…` (`derivations.cc` in Nix).
+fn inputs(text: &[u8]) -> Vec<String> {
+    let Some(start) = memmem::find(text, b"],[") else { return Vec::new() };
+    // Inputs end where the system follows the list of sources: `],"x86_64-linux",`.
+    let end = memmem::find(&text[start + 2..], b"],\"").map_or(text.len(), |at| start + 2 + at);
+    let part = &text[start..end];
+    let quotes: Vec<usize> = memchr::memchr_iter(b'"', part).collect();
+    let words = quotes.chunks_exact(2).map(|pair| &part[pair[0] + 1..pair[1]]);
+    words.filter(|word| word.starts_with(b"/")).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Words that tell where something stands.
+const PLACE: [&str; 5] = ["__curPos", "unsafeGetAttrPos", "toXML", "definitionsWithLocations", "declarations"];
+
+/// Words that make a text of what they are given, which mostly is no path.
+const TEXT: [&str; 8] =
+    ["toString", "baseNameOf", "escapeShellArg", "toShellVar", "generators", "toPretty", "filterSource", "cleanSource"];
+
+/// Words that turn a text into one from which it cannot be told.
+const DIGEST: [&str; 2] = ["hashString", "convertHash"];
+
+/// Words that take a text apart or compare it.
+const PART: [&str; 12] = [
+    "substring",
+    "match",
+    "split",
+    "replaceStrings",
+    "stringLength",
+    "stringToCharacters",
+    "removePrefix",
+    "removeSuffix",
+    "hasPrefix",
+    "hasSuffix",
+    "hasInfix",
+    "lessThan",
+];
+
+/// What the words of a file say about the texts of paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Something is made a text.
+    text: bool,
+    /// A path surely is.
+    path_text: bool,
+    digest: bool,
+    part: bool,
+}
+
+impl Words {
+    /// Reads a file. One that cannot be read may say anything.
+    pub fn of(file: &Utf8Path) -> Self {
+        match fs::read(file) {
+            Ok(text) => Self::within(&text),
+            Err(_) => Self { text: true, path_text: true, digest: true, part: true },
+        }
+    }
+
+    fn within(text: &[u8]) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some());
+        let calls = TEXT.iter().flat_map(|word| memmem::find_iter(text, word).map(|at| &text[at + word.len()..]));
+        let mut calls = calls.peekable();
+        let any = calls.peek().is_some();
+        let hidden = hides_a_function(text);
+        let path_text = hidden || has(&PLACE) || calls.any(is_given_a_path);
+        Self { text: path_text || any, path_text, digest: hidden || has(&DIGEST), part: hidden || has(&PART) }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            text: self.text || other.text,
+            path_text: self.path_text || other.path_text,
+            digest: self.digest || other.digest,
+            part: self.part || other.part,
+        }
+    }
+
+    /// `self` was made a text, whatever the words are.
+    pub fn and_self(self) -> Self {
+        Self { text: true, path_text: true, ..self }
+    }
+
+    /// True if the path may have been turned into something in which it is not found any more.
+    pub fn may_hide_a_path(self) -> bool {
+        self.digest && self.text || self.part && self.path_text
+    }
+}
+
+/// Whether a function of Nix may be called by a name that does not stand here: `builtins.${name}`, `with builtins`,
+/// `getAttr name builtins`.
+fn hides_a_function(text: &[u8]) -> bool {
+    let word = b"builtins";
+    memmem::find_iter(text, word).any(|at| {
+        let (before, rest) = (text[..at].trim_ascii_end(), &text[at + word.len()..]);
+        match rest.strip_prefix(b".") {
+            Some(name) => !name.first().is_some_and(u8::is_ascii_alphabetic),
+            None => !(before.ends_with(b"inherit (") && rest.starts_with(b")")),
+        }
+    })
+}
+
+/// Whether what follows a function's name is a path to be seen: `./x`, `(dir + "/x")`, `self`; or the function is given
+/// another name. Of a name alone nothing can be told.
+fn is_given_a_path(rest: &[u8]) -> bool {
+    const LONGEST: usize = 200;
+    let rest = rest[..rest.len().min(LONGEST)].trim_ascii_start();
+    let inside = rest.strip_prefix(b"(").or_else(|| rest.strip_prefix(b"["));
+    let inside = inside.map(|rest| rest.split(|c| b")]".contains(c)).next().unwrap_or_default());
+    let signs = [&b"./"[..], b"\"/", b"/."];
+    [&b"."[..], b"self", b";", b")"].iter().any(|sign| rest.starts_with(sign))
+        || inside.is_some_and(|inside| signs.iter().any(|sign| memmem::find(inside, sign).is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_of_a_derivation() {
+        let text = br#"Derive([("out","/nix/store/o","","")],[("/nix/store/a.drv",["out"]),("/nix/store/b.drv",["out","dev"])],["/nix/store/s.sh"],"x86_64-linux","/bin/sh",[],[("name","x")])"#;
+        assert_eq!(inputs(text), ["/nix/store/a.drv", "/nix/store/b.drv", "/nix/store/s.sh"]);
+        let none = br#"Derive([("out","/nix/store/o","","")],[],[],"x86_64-linux","/bin/sh",[],[("name","x")])"#;
+        assert_eq!(inputs(none), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_path_far_below_is_found_from_wherever_it_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let write = |name: &str, inputs: &[&str], text: &str| {
+            let inputs: Vec<String> = inputs.iter().map(|input| format!("(\"{dir}/{input}.drv\",[\"out\"])")).collect();
+            let drv = format!(
+                "Derive([(\"out\",\"/o\",\"\",\"\")],[{}],[],\"s\",\"b\",[],[(\"t\",\"{text}\")])",
+                inputs.join(",")
+            );
+            fs::write(dir.join(format!("{name}.drv")), drv).unwrap();
+        };
+        write("bad", &[], "hhhhhhhh");
+        write("good", &[], "/nix/store/gggggggghhhh-source/key");
+        write("middle", &["good", "bad"], "");
+        write("top", &["middle"], "");
+        write("other", &["good"], "");
+        let mut search = Search::default();
+        search.look_for([Utf8Path::new("/nix/store/hhhhhhhhiiii-source")]);
+        let rows = [("top", true), ("other", false), ("middle", true), ("good", false), ("top", true), ("bad", true)];
+        for (name, expected) in rows {
+            assert_eq!(search.finds(&dir.join(format!("{name}.drv"))), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn words_that_may_hide_a_path_are_told_from_those_of_every_fleet() {
+        let rows = [
+            ("port = toString cfg.port;", false),
+            ("builtins.substring 0 limit name", false),
+            ("toString limit + builtins.substring 0 3 name", false),
+            ("environment.etc.x.source = ./x;", false),
+            ("a = toString ./.;", false),
+            ("builtins.substring 0 3 x + toString (builtins.stringLength x)", false),
+            ("lib.escapeShellArgs disks + builtins.substring 0 3 name", false),
+            ("builtins.split \".\" (baseNameOf ./.)", true),
+            ("builtins.hashString \"sha256\" (toString ./default.nix)", true),
+            ("builtins.substring 11 8 (toString ./default.nix)", true),
+            ("let p = ./x; in builtins.hashString \"md5\" (toString p)", true),
+            ("let f = builtins.hashString \"md5\"; in f __curPos.file", true),
+            ("builtins.match \".*\" (toString (../x + \"/y\"))", true),
+            ("(builtins.getAttr \"dirOf\" builtins) ./x", true),
+            ("builtins.${\"to\" + \"String\"} ./x", true),
+            ("with builtins; f", true),
+            ("inherit (builtins) readFile; x = builtins.readFile ./x", false),
+            ("map toString [ ./x ] ++ builtins.split", true),
+            ("let s = toString; in builtins.substring 11 4 (s ./x)", true),
+            ("builtins.substring 11 4 (lib.escapeShellArg ./x)", true),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Words::within(text.as_bytes()).may_hide_a_path(), expected, "{text}");
+        }
+        assert!(Words::within(b"builtins.hashString").and_self().may_hide_a_path());
+        assert!(Words::within(b"toString x").and(Words::within(b"hashString")).may_hide_a_path());
+        assert!(Words::of(Utf8Path::new("/nowhere")).may_hide_a_path());
+    }
+}
