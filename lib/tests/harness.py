@@ -135,14 +135,18 @@ def start(machine: "QemuMachine") -> None:
     """Starts a machine and returns once its root shell answers.
 
     The driver gives up after five minutes. A real host takes three on an idle machine that
-    emulates it, and more than five where two tests run at once.
+    emulates it, and more than five where two tests run at once. A UEFI firmware that writes to the
+    shell's console makes the driver wait for the shell without a limit, hence the socket's own.
     """
     machine.start()
+    assert machine.shell
     for attempt in range(1, 7):
         try:
+            machine.shell.settimeout(300)
             machine.connect()
+            machine.shell.settimeout(None)
             return
-        except RuntimeError as error:
+        except (RuntimeError, TimeoutError) as error:
             if attempt == 6:
                 raise
             photograph(machine)

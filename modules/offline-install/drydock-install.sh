@@ -121,7 +121,8 @@ mkdir -p /run/drydock/disk
 for device in "${!taken[@]}"; do
   ln -sfn "$device" "/run/drydock/disk/${taken[$device]}"
 done
-"$partition" || fail "partitioning failed; the disks are not usable as they are"
+# disko's own question was asked above.
+"$partition" --yes-wipe-all-disks || fail "partitioning failed; the disks are not usable as they are"
 
 if [ -n "$flake" ]; then
   nixos-install --root /mnt "${password[@]}" --no-channel-copy --flake "$flake" || fail "installing $flake failed"
