@@ -370,3 +370,30 @@ fn every_row_in_a_repository_is_as_plain_nix_says() {
 fn every_row_in_a_part_of_a_repository_is_as_plain_nix_says() {
     every_row(Form::Subfolder);
 }
+
+/// The first row again, by what a reviewer reads: the host that an edit concerns is named, also without anything
+/// remembered, when the state before the edit is evaluated first.
+#[test]
+fn affected_names_the_host_that_climbs_to_the_edited_file() {
+    let fleet = Fleet::new(Form::Repository);
+    fleet.commit();
+    fleet.edit("climb-text", &Write("../../shared/climb-text.txt", "2"));
+    let ask = |args: &[&str]| {
+        let cache = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).args(["--base", "HEAD", "--fleet", fleet.root.as_str()]).current_dir(fleet.dir.path());
+        command.env_remove("CARGO_MANIFEST_DIR").env("XDG_CACHE_HOME", cache.path()).env("CI", "1");
+        let output = without_git_variables(&mut command).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = ask(&["affected"]);
+    assert!(text.contains("changed    climb-text  (system)\n"), "{text}");
+    let unchanged = text.lines().find(|line| line.starts_with("unchanged")).unwrap_or_default();
+    for host in ["climb-module", "folder-copied", "nothing-of-it"] {
+        assert!(unchanged.contains(host), "{text}");
+    }
+    let text = ask(&["diff", "climb-text"]);
+    assert!(text.contains("climb-text"), "{text}");
+    assert!(!text.contains("unchanged"), "{text}");
+}
