@@ -39,7 +39,12 @@ impl Pinned {
         let cache = Temporary::new()?;
         let asked = Invocation::new(argv::flake_metadata(source)).timeout(PATIENCE * 5);
         let asked = asked.env("XDG_CACHE_HOME", cache.as_str()).env("NIX_CACHE_HOME", cache.as_str());
-        Self::parse(&asked.read(cancel)?)
+        let said = asked.capture(cancel)?;
+        if !said.end.is_success() {
+            let error = said.stderr.lines().rev().find_map(|line| line.trim_start().strip_prefix("error: "));
+            anyhow::bail!("Nix cannot tell the flake's source ({}): {}", said.end, error.unwrap_or(said.stderr.trim()));
+        }
+        Self::parse(&said.stdout)
     }
 
     fn parse(text: &str) -> Result<Self> {
