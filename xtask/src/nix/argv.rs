@@ -231,6 +231,11 @@ pub fn log(drv: &str) -> Vec<String> {
     nix(["log", drv])
 }
 
+/// The log of a build that was made here: no cache is asked, which takes seconds where there is no network.
+pub fn own_log(drv: &str) -> Vec<String> {
+    nix(["log", "--option", "substituters", "", drv])
+}
+
 /// Keeps store paths alive: `root`, `root-2`, `root-3` and so on become links to them, in their order.
 pub fn add_roots(root: &str, paths: &[&str]) -> Vec<String> {
     let head = ["nix-store", "--realise", "--add-root", root];
@@ -310,6 +315,7 @@ mod tests {
             &sandbox_probe("s", 7),
             "nix … build --no-link --option sandbox-fallback false --impure --expr 'derivation { name = \"drydock-probe-7\"; system = \"s\"; builder = \"/bin/sh\"; args = [ \"-c\" \": > $out\" ]; }'",
         );
+        check(&own_log("/a.drv"), "nix … log --option substituters '' /a.drv");
         check(&sha256(&["/a"]), "nix … hash file --type sha256 --base16 /a");
     }
 }

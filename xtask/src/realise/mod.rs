@@ -21,7 +21,7 @@ use crate::{
     timings::{Timings, What},
 };
 
-pub use watch::Heard;
+pub use watch::Update;
 
 /// What became of one job's derivation.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub fn realise(
     options: &BuildOptions,
     cancel: &Cancel,
     timings: &Timings,
-    hear: &mut dyn FnMut(Heard<'_>),
+    tell: &mut dyn FnMut(Update<'_>),
 ) -> Result<Vec<Realised>> {
     let name = match batch {
         [(id, _)] => id.to_string(),
@@ -67,7 +67,7 @@ pub fn realise(
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
     let mut watched = Watched::new(timings, process);
-    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, hear)?;
+    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, tell)?;
     // The question after an interrupt must still be answered, so it does not listen to it.
     let unheard = Cancel::default();
     watched.settle(end == End::Cancelled);

@@ -28,7 +28,7 @@ pub struct Activity {
 }
 
 /// What a watcher is told while Nix works.
-pub enum Heard<'a> {
+pub enum Update<'a> {
     Activity(&'a Activity),
     /// A builder was started, on this machine if the other is empty.
     Started {
@@ -77,11 +77,11 @@ impl Watched {
     }
 
     /// Runs `nix build` and watches it to its end.
-    pub fn watch(&mut self, build: &Invocation, cancel: &Cancel, hear: &mut dyn FnMut(Heard<'_>)) -> Result<End> {
+    pub fn watch(&mut self, build: &Invocation, cancel: &Cancel, tell: &mut dyn FnMut(Update<'_>)) -> Result<End> {
         build.stream(cancel, &mut |stream, line| {
             let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
-            if self.take(event, hear) {
-                hear(Heard::Activity(&self.activity));
+            if self.take(event, tell) {
+                tell(Update::Activity(&self.activity));
             }
         })
     }
@@ -106,12 +106,12 @@ impl Watched {
     }
 
     /// Takes in one event; true if what a watcher sees has changed.
-    fn take(&mut self, event: Event, hear: &mut dyn FnMut(Heard<'_>)) -> bool {
+    fn take(&mut self, event: Event, tell: &mut dyn FnMut(Update<'_>)) -> bool {
         match event {
             Event::BuildStarted { id, drv, machine } => {
                 let mark = self.begin(id, What::Build, Running::Build(drv.clone()), &drv);
                 self.timings.tell(mark, |span| span.machine = machine.clone());
-                hear(Heard::Started { drv: &drv, machine: &machine });
+                tell(Update::Started { drv: &drv, machine: &machine });
                 self.machines.insert(drv.clone(), machine);
                 self.built.insert(drv, mark);
             }
@@ -141,7 +141,7 @@ impl Watched {
             }
             Event::LogLine { id, line } => {
                 if let Some(Running::Build(drv)) = self.running.get(&id) {
-                    hear(Heard::Log { drv, line: &line });
+                    tell(Update::Log { drv, line: &line });
                     let tail = self.tails.entry(drv.clone()).or_default();
                     tail.push_back(line.chars().take(500).collect());
                     if tail.len() > TAIL {
@@ -176,7 +176,7 @@ impl Watched {
                 return false;
             }
             Event::Note { text } => {
-                hear(Heard::Note(text));
+                tell(Update::Note(text));
                 return false;
             }
         }

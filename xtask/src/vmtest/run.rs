@@ -21,7 +21,7 @@ use crate::{
         argv::{self, BuildOptions},
     },
     process::{Cancel, End, Invocation},
-    realise::{self, Heard},
+    realise::{self, Update},
     timings::Timings,
 };
 
@@ -127,20 +127,20 @@ impl Test<'_> {
         }
         let options = BuildOptions { rebuild: valid, ..self.options.clone() };
         let (mut began, mut seen) = (Instant::now(), false);
-        let mut hear = |heard: Heard<'_>| match heard {
-            Heard::Started { drv: started, machine } if started == drv => {
+        let mut tell = |update: Update<'_>| match update {
+            Update::Started { drv: started, machine } if started == drv => {
                 (began, seen) = (Instant::now(), true);
                 if !machine.is_empty() {
                     take(&format!("runs on {machine}"));
                 }
             }
-            Heard::Log { drv: from, line } if from == drv => take(line),
-            Heard::Activity(activity) if !seen => say(Said::Now(&format!("first {activity}"))),
-            Heard::Note(text) => take(&text),
-            Heard::Started { .. } | Heard::Log { .. } | Heard::Activity(_) => {}
+            Update::Log { drv: from, line } if from == drv => take(line),
+            Update::Activity(activity) if !seen => say(Said::Now(&format!("first {activity}"))),
+            Update::Note(text) => take(&text),
+            Update::Started { .. } | Update::Log { .. } | Update::Activity(_) => {}
         };
         let batch = [(self.id.clone(), self.derivation.clone())];
-        let realised = realise::realise(self.nix, &batch, &options, cancel, self.timings, &mut hear)?;
+        let realised = realise::realise(self.nix, &batch, &options, cancel, self.timings, &mut tell)?;
         let took = began.elapsed();
         let outcome = realised.into_iter().next().map(|realised| realised.outcome);
         Ok((verdict(outcome, self.derivation.drv.as_path(), valid), took, seen))

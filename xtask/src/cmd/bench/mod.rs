@@ -4,7 +4,6 @@
 mod fleet;
 mod measure;
 mod memory;
-mod plot;
 mod real;
 mod report;
 mod synthetic;
@@ -12,7 +11,7 @@ mod tools;
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use camino::Utf8Path;
 
 use super::{DONE, INTERRUPTED};
@@ -62,7 +61,6 @@ fn measure(flags: &Bench, base: &Utf8Path, cancel: &Cancel) -> Result<()> {
             all.extend(synthetic::build(flags, base, usize::from(*hosts), cancel)?);
         }
         println!("{}", report::markdown(&all));
-        draw(flags, "trivial.svg", || report::bars(&all))?;
     }
     if !flags.growth.is_empty() {
         let mut sizes = Vec::new();
@@ -71,19 +69,10 @@ fn measure(flags: &Bench, base: &Utf8Path, cancel: &Cancel) -> Result<()> {
             sizes.push((hosts, synthetic::evaluate(flags, base, hosts, cancel)?));
         }
         println!("{}", report::growth(&sizes));
-        draw(flags, "growth.svg", || plot::growth(&sizes))?;
     }
     if let Some(from) = &flags.real {
         let all = real::evaluate(flags, from, base, cancel)?;
         println!("{}", report::markdown(&all));
-        draw(flags, "real.svg", || report::bars(&all))?;
     }
     Ok(())
-}
-
-fn draw(flags: &Bench, name: &str, plot: impl Fn() -> String) -> Result<()> {
-    let Some(folder) = &flags.svg else { return Ok(()) };
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
-    let path = folder.join(name);
-    fs::write(&path, plot()).with_context(|| format!("cannot write {path}"))
 }

@@ -18,7 +18,7 @@ use crate::{
     nix::{Nix, argv::BuildOptions},
     process::Cancel,
     progress::{Event, Progress},
-    realise::{self, Heard},
+    realise::{self, Update},
     report::record::{JobRecord, StageSeconds},
     timings::Timings,
 };
@@ -116,16 +116,16 @@ impl<'a> Board<'a> {
             1 => String::new(),
             n => format!("with {} more: ", n - 1),
         };
-        let mut hear = |heard: Heard<'_>| match heard {
-            Heard::Activity(activity) => {
+        let mut tell = |update: Update<'_>| match update {
+            Update::Activity(activity) => {
                 for (id, _) in batch {
                     self.progress.tell(Event::Standing(id.clone(), format!("{shared}{activity}")));
                 }
             }
-            Heard::Note(text) => self.progress.tell(Event::Note(text)),
-            Heard::Started { .. } | Heard::Log { .. } => {}
+            Update::Note(text) => self.progress.tell(Event::Note(text)),
+            Update::Started { .. } | Update::Log { .. } => {}
         };
-        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut hear)? {
+        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut tell)? {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
