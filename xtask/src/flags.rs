@@ -104,14 +104,6 @@ pub struct StageFlags {
     pub builders: Option<String>,
 }
 
-/// Whether the times of a run are shown.
-#[derive(Clone, Debug, Default, Args)]
-pub struct TimingsFlags {
-    /// Write a page that shows who waited for what [default file: below target/xtask/timings]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
-    pub timings: Option<Option<Utf8PathBuf>>,
-}
-
 impl Default for StageFlags {
     fn default() -> Self {
         defaults()
@@ -136,7 +128,7 @@ Examples:
   cargo xtask build-all --fleet demo --setup         the embedded fleet, from a bare machine
   cargo xtask build-all 'web-*' --artifact iso       the live media of some hosts
   cargo xtask build-all --system aarch64-linux       one architecture
-  cargo xtask build-all --timings                    with a page that shows who waited for what
+  cargo xtask build-all --trace trace.json           with what went on when, for ui.perfetto.dev
   cargo xtask build-all --dry-run                    what would be built, fetched, or is there
   cargo xtask build-all --json | jq .jobs            for programs; docs/record.md documents the form")]
 pub struct BuildAll {
@@ -169,8 +161,9 @@ pub struct BuildAll {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
-    #[command(flatten)]
-    pub timings: TimingsFlags,
+    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<Utf8PathBuf>,
 }
 
 /// Print the completion script for a shell.
@@ -318,8 +311,9 @@ pub struct TestVm {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
-    #[command(flatten)]
-    pub timings: TimingsFlags,
+    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<Utf8PathBuf>,
 }
 
 /// How VM tests are run.

@@ -248,8 +248,12 @@ pub enum Reads {
     Unknown,
     /// The source as a whole: its path or its revision counted, or it cannot be told what did.
     Whole,
-    /// The contents of these files, by their paths from the root of the source.
-    Files(BTreeSet<String>),
+    Files {
+        /// Those whose contents were read, by their paths from the root of the source.
+        files: BTreeSet<String>,
+        /// Whether it may have been read which attributes `self` has: a clean Git tree has a `rev`, a changed one has not.
+        names_of_self: bool,
+    },
 }
 
 /// A place in a source file; lines and columns count from 1.

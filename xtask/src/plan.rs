@@ -122,6 +122,12 @@ pub fn plan(matrix: &Matrix, selection: &Selection) -> Result<Plan> {
     Ok(Plan { jobs })
 }
 
+/// The host of that name. An error says what is near.
+pub fn host<'m>(matrix: &'m Matrix, name: &str) -> Result<&'m Host> {
+    let names = matrix.hosts.iter().map(|host| host.name.as_str());
+    matrix.get(name).ok_or_else(|| usage(no_such("host", name, names)))
+}
+
 fn pattern(text: &str) -> Result<Pattern> {
     Pattern::new(text).map_err(|error| usage(format!("`{text}` is no host name and no glob: {error}")))
 }

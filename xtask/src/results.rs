@@ -330,8 +330,7 @@ mod tests {
 
     #[test]
     fn a_run_that_publishes_nothing_takes_away_what_it_made_and_no_more() {
-        let name = format!("drydock-results-test-{}", std::process::id());
-        let base = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap().join(name);
+        let base = crate::files::Temporary::new().unwrap();
         let [made, found] = ["made", "found"].map(|name| base.join(name));
         fs::create_dir_all(&found).unwrap();
         for dir in [&made, &found] {
@@ -340,7 +339,6 @@ mod tests {
             results.leave();
         }
         let left = (made.exists(), found.exists(), found.read_dir().unwrap().count());
-        fs::remove_dir_all(&base).unwrap();
         assert_eq!(left, (false, true, 0));
     }
 }

@@ -29,10 +29,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ("results", &["nix", "process"]),
     ("memory", &["files", "fleet", "nix", "process"]),
     ("compare", &["fleet", "git", "matrix", "nix", "process"]),
-    ("vmtest", &["nix", "process"]),
+    ("vmtest", &["files", "nix", "process", "realise", "timings"]),
     // A record holds what a VM test said.
     ("report", &["history", "timings", "vmtest"]),
-    ("doctor", &["matrix", "nix", "process", "vmtest"]),
+    ("doctor", &["files", "matrix", "nix", "process", "vmtest"]),
     // Flags become types where they are parsed: a choice is declared beside what it chooses.
     ("flags", &["report", "vmtest"]),
     ("plan", &["flags", "matrix"]),

@@ -12,7 +12,7 @@ use std::{
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
-use xshell::{Shell, TempDir};
+use tempfile::TempDir;
 
 /// A fleet with one host, whose only test has this script in the sandbox and that one as its driver outside.
 struct Fleet {
@@ -23,7 +23,7 @@ struct Fleet {
 
 impl Fleet {
     fn new(features: &str, sandboxed: &str, driver: &str) -> Self {
-        let dir = Shell::new().unwrap().create_temp_dir().unwrap();
+        let dir = TempDir::new().unwrap();
         let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         // Hosts share folders below target/, and derivations the store: so each test has a name of its own.
         let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
@@ -167,4 +167,25 @@ fn the_shell_of_the_driver_is_one_machines() {
     fleet.test(&["--accel", "tcg", "--interactive"], 0, &["shell with hostfwd=tcp:127.0.0.1:", "ssh -p "]);
     fleet.test(&["--accel", "tcg", "--test", "live"], 2, &["no such test"]);
     fleet.test(&["--test", "lief"], 2, &["--test lief"]);
+}
+
+#[test]
+fn what_a_test_needs_and_cannot_be_built_is_named_with_its_log() {
+    let fleet = Fleet::new("", "echo > $out", "");
+    let flake = fleet.root.join("flake.nix");
+    let text = fs::read_to_string(&flake).unwrap();
+    let needs = format!(
+        "needs = derivation {{ name = \"needed-{}\"; system = \"{}-linux\"; builder = \"/bin/sh\"; \
+         args = [ \"-c\" \"echo a last word; exit 3\" ]; }};\n    args = [",
+        fleet.host,
+        std::env::consts::ARCH
+    );
+    fs::write(&flake, text.replacen("args = [", &needs, 1)).unwrap();
+    let words = ["FAILED to build", "something that it needs was not built", "| a last word", "exit code 3"];
+    let ran = fleet.test(&["--accel", "tcg", "--json"], 1, &words);
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(!stderr.contains("outside of any subtest") && !stderr.contains("first builds"), "{stderr}");
+    let record: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let drv = record["jobs"][0]["outcome"]["drv"].as_str().unwrap();
+    assert!(drv.ends_with(&format!("-needed-{}.drv", fleet.host)), "{drv}");
 }

@@ -42,7 +42,10 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
         eprintln!("boot: made {}, all empty", wish.file);
     }
     let qemu = qemu(cpu)?;
-    let choice = accel::choose(wish(flags.accel), cpu, std::env::consts::ARCH, || kvm::probe(cancel))?;
+    let opened = disk.as_ref().map(DiskWish::open).transpose()?;
+    let forwards = (!flags.no_network).then(|| forwards(&flags.forward)).transpose()?;
+    // The last thing that can refuse before the build, because a KVM that hangs takes seconds to be found out.
+    let choice = accel::choose(wish(flags.accel), cpu, std::env::consts::ARCH, || kvm::known(cancel))?;
     let window = !flags.serial && has_screen();
     if !window && !flags.serial {
         eprintln!("boot: no screen here (DISPLAY and WAYLAND_DISPLAY are unset), so the serial console it is");
@@ -54,11 +57,11 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
         accel: choice.accel,
         start: Start::Bios,
         medium: None,
-        disk: disk.as_ref().map(DiskWish::open).transpose()?,
+        disk: opened,
         memory: flags.memory,
         cores: flags.cores,
         window,
-        forwards: (!flags.no_network).then(|| forwards(&flags.forward)).transpose()?,
+        forwards,
         snapshot: flags.snapshot,
     };
     match (artifact, &disk) {

@@ -10,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use camino::Utf8Path;
 
 use super::{
     DONE, FAILED, INTERRUPTED,
     produce::{self, Options, Past},
+    report::write,
     reuse::{self, Derived, Reuse},
-    setup, timings,
+    setup,
 };
 use crate::{
     flags::BuildAll,
@@ -27,11 +29,12 @@ use crate::{
     progress::Progress,
     report::{
         junit,
-        record::{FleetRecord, Image, JobRecord, Record, StageSeconds, VERSION},
+        record::{FleetRecord, Image, JobRecord, Record, VERSION},
         table::{self, Paint},
+        trace,
     },
     results::{self, Entry, ImageFile, Results},
-    timings::Timings,
+    timings::{Span, Timings},
 };
 
 pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
@@ -60,7 +63,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     if flags.dry_run || flags.evaluate {
         let derived = reuse::derive_with(reuse, &nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
         let code = if flags.evaluate { show(&derived, cancel)? } else { dry_run(&plan.jobs, &derived, cancel)? };
-        write_timings(flags, &timings, &source, &nix)?;
+        write_trace(flags.trace.as_deref(), &timings.spans())?;
         return Ok(code);
     }
     let known = reuse.known();
@@ -97,9 +100,17 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     published?;
     seconds.verify = verifying.elapsed().as_secs_f64();
     seconds.total = started.elapsed().as_secs_f64();
-    let record = record(source, &nix, seconds, jobs);
+    let record = Record {
+        version: VERSION,
+        command: "build-all".into(),
+        fleet: source,
+        nix: nix.version.to_string(),
+        seconds,
+        jobs,
+        spans: timings.spans(),
+    };
     report(flags, &record, cancel)?;
-    write_timings(flags, &timings, &record.fleet, &nix)?;
+    write_trace(flags.trace.as_deref(), &record.spans)?;
     Ok(match (cancel.is_set(), record.succeeded() && sound) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
@@ -196,10 +207,6 @@ pub(super) fn source(fleet: &Fleet, cancel: &Cancel) -> FleetRecord {
     FleetRecord { root: fleet.root.clone(), flake: fleet.flake_ref.clone(), revision, dirty }
 }
 
-fn record(fleet: FleetRecord, nix: &Nix, seconds: StageSeconds, jobs: Vec<JobRecord>) -> Record {
-    Record { version: VERSION, command: "build-all".into(), fleet, nix: nix.version.to_string(), seconds, jobs }
-}
-
 fn report(flags: &BuildAll, record: &Record, cancel: &Cancel) -> Result<()> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     eprint!("\n{}", table::render(record, Paint { colour }));
@@ -217,9 +224,9 @@ fn report(flags: &BuildAll, record: &Record, cancel: &Cancel) -> Result<()> {
     Ok(())
 }
 
-fn write_timings(flags: &BuildAll, timings: &Timings, fleet: &FleetRecord, nix: &Nix) -> Result<()> {
-    let Some(file) = &flags.timings.timings else { return Ok(()) };
-    timings::write(file.as_ref(), timings, "build-all", fleet, &nix.version.to_string())
+/// Writes what `--trace` asks for.
+pub(super) fn write_trace(file: Option<&Utf8Path>, spans: &[Span]) -> Result<()> {
+    file.map_or(Ok(()), |file| write(file, &trace::render(spans)))
 }
 
 /// Evaluates, then asks Nix what it would build and fetch; builds nothing.

@@ -17,7 +17,6 @@ mod report;
 mod reuse;
 mod setup;
 mod test_vm;
-mod timings;
 mod why;
 
 use anyhow::Result;

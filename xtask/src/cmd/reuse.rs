@@ -52,7 +52,7 @@ impl Reuse {
                 )));
             }
             Err(reason) => {
-                progress.tell(Event::Note(format!("everything is evaluated, nothing is remembered: {reason}")));
+                progress.tell(Event::Note(format!("everything is evaluated and nothing remembered: {reason}")));
                 return Ok(reuse);
             }
         };

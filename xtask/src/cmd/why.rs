@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::DONE;
 use crate::{
-    diagnostic::usage,
     flags::Why,
     fleet::Fleet,
     job::JobId,
     memory::{self, Explanation, Verdict},
     nix::Nix,
+    plan,
     process::Cancel,
 };
 
@@ -31,13 +31,7 @@ struct Answer {
 
 pub fn run(flags: &Why, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let Some(host) = fleet.matrix.get(&flags.host) else {
-        let names: Vec<&str> = fleet.matrix.hosts.iter().map(|host| host.name.as_str()).collect();
-        let nearest = names.iter().max_by(|a, b| similar(a, &flags.host).total_cmp(&similar(b, &flags.host)));
-        let nearest = nearest.map_or(String::new(), |name| format!("; did you mean {name}?"));
-        return Err(usage(format!("there is no host {}{nearest}\n  `cargo xtask list` shows all", flags.host)));
-    };
-    let ids = host.jobs();
+    let ids = plan::host(&fleet.matrix, &flags.host)?.jobs();
     let (explained, all_files) = memory::explain(&Nix::find(cancel)?, &fleet, &ids, cancel);
     let answer = answer(&flags.host, &ids, &explained, all_files);
     match flags.json {
@@ -45,10 +39,6 @@ pub fn run(flags: &Why, cancel: &Cancel) -> Result<u8> {
         false => print!("{}", render(&answer)),
     }
     Ok(DONE)
-}
-
-fn similar(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(a, b)
 }
 
 fn answer(host: &str, ids: &[JobId], explained: &[Explanation], all_files: Option<usize>) -> Answer {

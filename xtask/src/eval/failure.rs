@@ -97,7 +97,11 @@ fn advise(message: String) -> String {
 /// Where the flake's source may lie in error messages. Asked only after a failure, because it costs a process.
 fn source_prefixes(sources: Sources<'_>, cancel: &Cancel) -> Vec<String> {
     let pinned = sources.pinned.cloned().or_else(|| Pinned::ask(sources.source, cancel).ok());
-    pinned.map(|pinned| pinned.path.into_string()).into_iter().chain([sources.root.to_string()]).collect()
+    pinned
+        .map(|pinned| pinned.path.join(&pinned.dir).into_string())
+        .into_iter()
+        .chain([sources.root.to_string()])
+        .collect()
 }
 
 /// The innermost error of a trace: from its last `error:` to the end, without source excerpts.

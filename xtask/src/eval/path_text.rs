@@ -110,8 +110,13 @@ const TEXT: [&str; 8] =
 /// Words that turn a text into one from which it cannot be told.
 const DIGEST: [&str; 2] = ["hashString", "convertHash"];
 
-/// Words that take a text apart or compare it.
-const PART: [&str; 12] = [
+/// Words that take a text apart or compare it. Whoever makes a text of a path by itself may do that in other ways, too;
+/// these are for `self`, whose path is one already and mostly is just followed.
+const PART: [&str; 16] = [
+    " < ",
+    " > ",
+    "<=",
+    ">=",
     "substring",
     "match",
     "split",
@@ -135,6 +140,8 @@ pub struct Words {
     path_text: bool,
     digest: bool,
     part: bool,
+    /// The flake's `self` is used.
+    pub names_self: bool,
 }
 
 impl Words {
@@ -142,7 +149,7 @@ impl Words {
     pub fn of(file: &Utf8Path) -> Self {
         match fs::read(file) {
             Ok(text) => Self::within(&text),
-            Err(_) => Self { text: true, path_text: true, digest: true, part: true },
+            Err(_) => Self { text: true, path_text: true, digest: true, part: true, names_self: true },
         }
     }
 
@@ -153,7 +160,9 @@ impl Words {
         let any = calls.peek().is_some();
         let hidden = hides_a_function(text);
         let path_text = hidden || has(&PLACE) || calls.any(is_given_a_path);
-        Self { text: path_text || any, path_text, digest: hidden || has(&DIGEST), part: hidden || has(&PART) }
+        let names_self = memmem::find_iter(text, "self").any(|at| uses_self(&text[..at], &text[at + "self".len()..]));
+        let (digest, part) = (hidden || has(&DIGEST), hidden || has(&PART));
+        Self { text: path_text || any, path_text, digest, part, names_self }
     }
 
     pub fn and(self, other: Self) -> Self {
@@ -162,18 +171,42 @@ impl Words {
             path_text: self.path_text || other.path_text,
             digest: self.digest || other.digest,
             part: self.part || other.part,
+            names_self: self.names_self || other.names_self,
         }
     }
 
-    /// `self` was made a text, whatever the words are.
-    pub fn and_self(self) -> Self {
-        Self { text: true, path_text: true, ..self }
+    /// What is to be done about the source's path, where `self_path` says whether `self` was asked for it.
+    pub fn suspicion(self, self_path: bool) -> Suspicion {
+        if self.path_text && self.part {
+            Suspicion::Strong
+        } else if self.path_text || self.digest && (self.text || self_path) || self.part && self_path {
+            Suspicion::Weak
+        } else {
+            Suspicion::None
+        }
     }
+}
 
-    /// True if the path may have been turned into something in which it is not found any more.
-    pub fn may_hide_a_path(self) -> bool {
-        self.digest && self.text || self.part && self.path_text
+/// How likely it is that a path was turned into something in which it is not found any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspicion {
+    None,
+    /// A second evaluation at another path shows whether it was: what is made of a path mostly differs as the path does.
+    Weak,
+    /// Something may depend on a single character of it, which can be the same in both.
+    Strong,
+}
+
+/// Whether `self` between these texts is the flake's, and more than an argument's name in `{ self, … }:`.
+fn uses_self(before: &[u8], rest: &[u8]) -> bool {
+    let of_name = |c: &u8| c.is_ascii_alphanumeric() || b"_'-".contains(c);
+    if before.last().is_some_and(of_name) || rest.first().is_some_and(of_name) {
+        return false;
     }
+    let (before, rest) = (before.trim_ascii_end(), rest.trim_ascii_start());
+    let begins = before.last().is_some_and(|c| b"{,".contains(c));
+    let ends = rest.first().is_some_and(|c| b",}".contains(c));
+    !(begins && ends)
 }
 
 /// Whether a function of Nix may be called by a name that does not stand here: `builtins.${name}`, `with builtins`,
@@ -240,33 +273,54 @@ mod tests {
 
     #[test]
     fn words_that_may_hide_a_path_are_told_from_those_of_every_fleet() {
+        use Suspicion::{None, Strong, Weak};
         let rows = [
-            ("port = toString cfg.port;", false),
-            ("builtins.substring 0 limit name", false),
-            ("toString limit + builtins.substring 0 3 name", false),
-            ("environment.etc.x.source = ./x;", false),
-            ("a = toString ./.;", false),
-            ("builtins.substring 0 3 x + toString (builtins.stringLength x)", false),
-            ("lib.escapeShellArgs disks + builtins.substring 0 3 name", false),
-            ("builtins.split \".\" (baseNameOf ./.)", true),
-            ("builtins.hashString \"sha256\" (toString ./default.nix)", true),
-            ("builtins.substring 11 8 (toString ./default.nix)", true),
-            ("let p = ./x; in builtins.hashString \"md5\" (toString p)", true),
-            ("let f = builtins.hashString \"md5\"; in f __curPos.file", true),
-            ("builtins.match \".*\" (toString (../x + \"/y\"))", true),
-            ("(builtins.getAttr \"dirOf\" builtins) ./x", true),
-            ("builtins.${\"to\" + \"String\"} ./x", true),
-            ("with builtins; f", true),
-            ("inherit (builtins) readFile; x = builtins.readFile ./x", false),
-            ("map toString [ ./x ] ++ builtins.split", true),
-            ("let s = toString; in builtins.substring 11 4 (s ./x)", true),
-            ("builtins.substring 11 4 (lib.escapeShellArg ./x)", true),
+            ("port = toString cfg.port;", None),
+            ("builtins.substring 0 limit name", None),
+            ("toString limit + builtins.substring 0 3 name", None),
+            ("environment.etc.x.source = ./x;", None),
+            ("builtins.substring 0 3 x + toString (builtins.stringLength x)", None),
+            ("lib.escapeShellArgs disks + builtins.substring 0 3 name", None),
+            ("inherit (builtins) readFile; x = builtins.readFile ./x", None),
+            ("a = toString ./.;", Weak),
+            ("if toString ./x < y then 1 else 2", Strong),
+            ("builtins.split \".\" (baseNameOf ./.)", Strong),
+            ("builtins.hashString \"sha256\" (toString ./default.nix)", Weak),
+            ("let p = ./x; in builtins.hashString \"md5\" (toString p)", Weak),
+            ("let f = builtins.hashString \"md5\"; in f __curPos.file", Weak),
+            ("builtins.match \".*\" (toString (../x + \"/y\"))", Strong),
+            ("(builtins.getAttr \"dirOf\" builtins) ./x", Strong),
+            ("builtins.${\"to\" + \"String\"} ./x", Strong),
+            ("with builtins; f", Strong),
+            ("map toString [ ./x ]", Weak),
+            ("let s = toString; in builtins.substring 11 4 (s ./x)", Strong),
         ];
         for (text, expected) in rows {
-            assert_eq!(Words::within(text.as_bytes()).may_hide_a_path(), expected, "{text}");
+            assert_eq!(Words::within(text.as_bytes()).suspicion(false), expected, "{text}");
         }
-        assert!(Words::within(b"builtins.hashString").and_self().may_hide_a_path());
-        assert!(Words::within(b"toString x").and(Words::within(b"hashString")).may_hide_a_path());
-        assert!(Words::of(Utf8Path::new("/nowhere")).may_hide_a_path());
+        let of_self = [("builtins.hashString", Weak), ("lib.removePrefix", Weak), ("\"${self}/modules\"", None)];
+        for (text, expected) in of_self {
+            assert_eq!(Words::within(text.as_bytes()).suspicion(true), expected, "{text}");
+        }
+        assert_eq!(Words::within(b"toString x").and(Words::within(b"hashString")).suspicion(false), Weak);
+        assert_eq!(Words::of(Utf8Path::new("/nowhere")).suspicion(false), Strong);
+    }
+
+    #[test]
+    fn self_is_used_or_only_taken() {
+        let rows = [
+            ("outputs = { self, nixpkgs }: x", false),
+            ("outputs = inputs@{ nixpkgs, self }: x", false),
+            ("{ self }: 1", false),
+            ("selfish.self-made myself", false),
+            ("if self ? rev then 1 else 2", true),
+            ("inputs.self", true),
+            ("inherit self;", true),
+            ("with self; x", true),
+            ("f self", true),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Words::within(text.as_bytes()).names_self, expected, "{text}");
+        }
     }
 }

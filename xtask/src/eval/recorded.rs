@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     Reply,
     evaluator::{Answer, Evaluator, SelfSeen},
-    path_text::{Search, Words},
+    path_text::{Search, Suspicion, Words},
     watch::Watch,
 };
 use crate::{
@@ -164,15 +164,16 @@ impl Recorder {
             return whole(evaluator.ask("__plain.hydraJobs", id, on_reply));
         };
         let words = opened.iter().fold(Words::default(), |words, file| words.and(self.words_of(file)));
-        let words = if seen.path { words.and_self() } else { words };
+        // What copies the whole source names the copy after the source's path.
         let everything = opened.len() == self.files;
-        let by_itself = Reads::Files(opened);
-        let by_itself = if seen.identity { Reads::Whole } else { by_itself };
-        if !everything && !words.may_hide_a_path() && !self.search.finds(&derivation.drv) {
-            return Recorded { answer: Answer::Done(derivation), reads: by_itself };
+        let suspicion = words.suspicion(seen.path);
+        let covered = Reads::Files { files: opened, names_of_self: words.names_self || seen.path };
+        let reads = if seen.identity || suspicion == Suspicion::Strong { Reads::Whole } else { covered };
+        if !everything && suspicion == Suspicion::None && !self.search.finds(&derivation.drv) {
+            return Recorded { answer: Answer::Done(derivation), reads };
         }
         match evaluator.ask("__plain.hydraJobs", id, on_reply) {
-            Answer::Done(plain) if plain == derivation => Recorded { answer: Answer::Done(plain), reads: by_itself },
+            Answer::Done(plain) if plain == derivation => Recorded { answer: Answer::Done(plain), reads },
             other => whole(other),
         }
     }

@@ -12,7 +12,7 @@ use clap::Args;
 Examples:
   cargo run --release -p xtask -- bench                       a synthetic fleet of 32 hosts
   cargo run --release -p xtask -- bench --hosts 32 --hosts 512 --growth
-  cargo run --release -p xtask -- bench --real . --svg plots  evaluation of this fleet, in a copy
+  cargo run --release -p xtask -- bench --real .              evaluation of this fleet, in a copy
   cargo run --release -p xtask -- bench --real . --real-hosts 8 --rounds 3")]
 pub struct Bench {
     /// Build a synthetic fleet of so many hosts; may be given several times [default: 32]
@@ -37,7 +37,4 @@ pub struct Bench {
     /// What a worker of nix-eval-jobs may grow to before it is replaced; may be given several times
     #[arg(long, value_name = "MB", default_values_t = [1500, 4096])]
     pub limit: Vec<u32>,
-    /// Write plots to this folder
-    #[arg(long, value_name = "DIR")]
-    pub svg: Option<Utf8PathBuf>,
 }

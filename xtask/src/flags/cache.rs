@@ -15,10 +15,10 @@ pub struct CacheFlags {
     pub verify_cache: bool,
 }
 
-/// Say which files a host depends on and why the next run evaluates it or does not.
+/// Say which files a host was evaluated from and whether the next run evaluates it.
 ///
-/// Follows the fleet's own Nix files without evaluating them. A file that is not listed can change as it
-/// likes: the host is not evaluated for it.
+/// The files are those that were opened when the host was evaluated last. A file that is not listed can change: the
+/// host is not evaluated for it.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

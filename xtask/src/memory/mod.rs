@@ -33,6 +33,8 @@ pub struct Memory {
     store: Store,
     pinned: Pinned,
     around: Digest,
+    /// Of the same, and of which attributes `self` has.
+    named: Digest,
     whole: Digest,
     remembered: Jobs,
     /// Hosts that the file need not keep anything about are not in here; none if all are to be kept.
@@ -73,12 +75,17 @@ impl Memory {
             return Err(format!("the store of Nix is not on this machine's disk: there is no {}", pinned.path));
         }
         let around = around(nix, &settings?, allow_ifd, &pinned);
+        let names = pinned
+            .identity
+            .keys()
+            .fold(Hasher::new("named").bytes(around.as_bytes()), |hasher, name| hasher.bytes(name.as_bytes()));
+        let named = names.finish();
         let identity = serde_json::to_string(&pinned.identity).map_err(|error| error.to_string())?;
         let whole = Hasher::new("whole").bytes(around.as_bytes()).bytes(pinned.nar_hash.as_bytes());
         let whole = whole.bytes(identity.as_bytes()).finish();
         let names = || fleet.matrix.hosts.iter().map(|host| host.name.to_string()).collect();
         let hosts = fleet.earlier_of.is_none().then(names);
-        Ok(Self { store, pinned, around, whole, remembered, hosts, warning })
+        Ok(Self { store, pinned, around, named, whole, remembered, hosts, warning })
     }
 
     /// The source that the keys are of, and that is to be evaluated.
@@ -136,11 +143,11 @@ impl Memory {
             let cover = match reads {
                 Reads::Unknown => continue,
                 Reads::Whole => None,
-                Reads::Files(files) => {
+                Reads::Files { files, names_of_self } => {
                     if tree.is_none() {
                         tree = Some(Tree::list(&self.pinned.path)?);
                     }
-                    tree.as_mut().and_then(|tree| self.cover(tree, files)).map(Arc::new)
+                    tree.as_mut().and_then(|tree| self.cover(tree, files, *names_of_self)).map(Arc::new)
                 }
             };
             new.insert(id.clone(), Remembered { whole: self.whole, cover, derivation: derivation.clone() });
@@ -157,9 +164,15 @@ impl Memory {
         self.store.add(&new, &|id| self.hosts.as_ref().is_none_or(|hosts| hosts.contains(id.host.as_str())))
     }
 
-    fn cover(&self, tree: &mut Tree, files: &BTreeSet<String>) -> Option<Cover> {
+    /// Whether the cover is of the present inputs, Nix and settings.
+    fn is_around(&self, cover: &Cover) -> bool {
+        cover.around == self.around || cover.around == self.named
+    }
+
+    fn cover(&self, tree: &mut Tree, files: &BTreeSet<String>, names_of_self: bool) -> Option<Cover> {
         let files = files.iter().map(|file| Some((file.clone(), tree.content(file)?))).collect::<Option<_>>()?;
-        Some(Cover { around: self.around, shape: tree.shape, files })
+        let around = if names_of_self { self.named } else { self.around };
+        Some(Cover { around, shape: tree.shape, files })
     }
 }
 
@@ -190,7 +203,7 @@ impl<'a> Holding<'a> {
         let Some(tree) = &mut self.tree else { return false };
         // Jobs of a host share one, which is compared once.
         *self.known.entry(Arc::as_ptr(cover)).or_insert_with(|| {
-            cover.around == self.memory.around
+            self.memory.is_around(cover)
                 && cover.shape == tree.shape
                 && cover.files.iter().all(|(file, digest)| tree.content(file) == Some(*digest))
         })
@@ -257,7 +270,7 @@ pub fn explain(nix: &Nix, fleet: &Fleet, jobs: &[JobId], cancel: &Cancel) -> (Ve
             (Some((_, Some(_))), ..) => Verdict::Unconcerned,
             (None, None, ..) | (.., None) => Verdict::New,
             (None, Some(_), None, _) => Verdict::Whole,
-            (None, _, Some(cover), _) if cover.around != memory.around => Verdict::Around,
+            (None, _, Some(cover), _) if !memory.is_around(cover) => Verdict::Around,
             (None, _, Some(cover), Some(tree)) if cover.shape != tree.shape => Verdict::Names,
             (None, _, Some(cover), Some(tree)) => {
                 let changed = cover.files.iter().filter(|(file, digest)| tree.content(file) != Some(*digest));

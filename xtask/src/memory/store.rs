@@ -38,7 +38,8 @@ pub struct Remembered {
 /// What an evaluation could find out about a fleet's source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cover {
-    /// Of everything besides the source: its inputs, Nix and its settings.
+    /// Of everything besides the source: its inputs, Nix and its settings, and which attributes `self` has if that
+    /// counts.
     pub around: Digest,
     /// Of all names in the source.
     pub shape: Digest,

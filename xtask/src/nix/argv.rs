@@ -153,6 +153,8 @@ pub struct BuildOptions {
     pub rebuild: bool,
     /// Links that keep alive what was built: this one, and with `-1`, `-2` and so on for further derivations.
     pub out_link: Option<Utf8PathBuf>,
+    /// Settings of nix.conf(5) for this build, by their names.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl BuildOptions {
@@ -169,6 +171,9 @@ impl BuildOptions {
             argv.extend(number.into_iter().flat_map(|n| [name.to_owned(), n.to_string()]));
         }
         argv.extend(self.builders.iter().flat_map(|lines| ["--builders".to_owned(), lines.clone()]));
+        for (name, value) in &self.settings {
+            argv.extend(["--option".to_owned(), (*name).to_owned(), value.clone()]);
+        }
         argv.extend(self.rebuild.then(|| "--rebuild".to_owned()));
         argv
     }
@@ -226,6 +231,11 @@ pub fn log(drv: &str) -> Vec<String> {
     nix(["log", drv])
 }
 
+/// The log of a build that was made here: no cache is asked, which takes seconds where there is no network.
+pub fn own_log(drv: &str) -> Vec<String> {
+    nix(["log", "--option", "substituters", "", drv])
+}
+
 /// Keeps store paths alive: `root`, `root-2`, `root-3` and so on become links to them, in their order.
 pub fn add_roots(root: &str, paths: &[&str]) -> Vec<String> {
     let head = ["nix-store", "--realise", "--add-root", root];
@@ -254,7 +264,8 @@ mod tests {
         let overrides = [("nixpkgs".to_owned(), "path:/n".to_owned())];
         let plain = Source { flake: "path:/f", overrides: &[], allow_ifd: false };
         let replaced = Source { flake: "path:/f", overrides: &overrides, allow_ifd: true };
-        let options = BuildOptions { max_jobs: Some(2), timeout: Some(60), ..Default::default() };
+        let settings = vec![("system-features", "big".to_owned())];
+        let options = BuildOptions { max_jobs: Some(2), timeout: Some(60), settings, ..Default::default() };
         check(&config(V(18)), "nix … show-config");
         check(&config(V(26)), "nix … config show");
         check(&path_info(V(26), &["/a"]), "nix … path-info --json --size --closure-size /a");
@@ -286,7 +297,7 @@ mod tests {
         check(&flake_metadata(plain), "nix … flake metadata --json --no-update-lock-file path:/f");
         check(
             &build(&["/a.drv"], &options),
-            "nix … build --keep-going --log-format internal-json --no-link --option build-poll-interval 1 --max-jobs 2 --timeout 60 '/a.drv^*'",
+            "nix … build --keep-going --log-format internal-json --no-link --option build-poll-interval 1 --max-jobs 2 --timeout 60 --option system-features big '/a.drv^*'",
         );
         let linked = BuildOptions { out_link: Some("/r".into()), ..Default::default() };
         check(
@@ -304,6 +315,7 @@ mod tests {
             &sandbox_probe("s", 7),
             "nix … build --no-link --option sandbox-fallback false --impure --expr 'derivation { name = \"drydock-probe-7\"; system = \"s\"; builder = \"/bin/sh\"; args = [ \"-c\" \": > $out\" ]; }'",
         );
+        check(&own_log("/a.drv"), "nix … log --option substituters '' /a.drv");
         check(&sha256(&["/a"]), "nix … hash file --type sha256 --base16 /a");
     }
 }

@@ -8,7 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{PATIENCE, argv};
-use crate::process::{Cancel, Invocation};
+use crate::{
+    files::Temporary,
+    process::{Cancel, Invocation},
+};
 
 /// A flake's source in the store, with what Nix says about it and its inputs.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +34,17 @@ const SHOWN: [&str; 7] = ["type", "rev", "revCount", "dirtyRev", "dirtyShortRev"
 impl Pinned {
     /// Asks `nix flake metadata`. Errors: there is no such flake, or its lock is incomplete.
     pub fn ask(source: argv::Source<'_>, cancel: &Cancel) -> Result<Self> {
-        let text = Invocation::new(argv::flake_metadata(source)).timeout(PATIENCE * 5).read(cancel)?;
-        Self::parse(&text)
+        // A Git tree in which Git overlooks a change is read from the disk or from the commit, depending on what Nix
+        // 2.26 has in its cache. Without one it is always read from the disk.
+        let cache = Temporary::new()?;
+        let asked = Invocation::new(argv::flake_metadata(source)).timeout(PATIENCE * 5);
+        let asked = asked.env("XDG_CACHE_HOME", cache.as_str()).env("NIX_CACHE_HOME", cache.as_str());
+        let said = asked.capture(cancel)?;
+        if !said.end.is_success() {
+            let error = said.stderr.lines().rev().find_map(|line| line.trim_start().strip_prefix("error: "));
+            anyhow::bail!("Nix cannot tell the flake's source ({}): {}", said.end, error.unwrap_or(said.stderr.trim()));
+        }
+        Self::parse(&said.stdout)
     }
 
     fn parse(text: &str) -> Result<Self> {

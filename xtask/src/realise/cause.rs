@@ -83,7 +83,7 @@ fn message(text: &str) -> String {
 }
 
 fn stored_log(drv: &str, cancel: &Cancel) -> Vec<String> {
-    let log = Invocation::new(argv::log(drv)).capture(cancel);
+    let log = Invocation::new(argv::own_log(drv)).capture(cancel);
     let text = log.ok().filter(|log| log.end.is_success()).map(|log| event::plain(&log.stdout)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].iter().map(|&line| line.to_owned()).collect()

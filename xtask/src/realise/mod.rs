@@ -2,13 +2,14 @@
 //! of the store afterwards; exit codes are not believed.
 
 mod cause;
+mod seconds;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use self::{cause::Closures, watch::Watched};
+use self::{cause::Closures, seconds::Seconds, watch::Watched};
 use crate::{
     job::{Derivation, JobId, Outcome},
     nix::{
@@ -20,7 +21,7 @@ use crate::{
     timings::{Timings, What},
 };
 
-pub use watch::Activity;
+pub use watch::Update;
 
 /// What became of one job's derivation.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Realised {
     pub machine: Option<String>,
     /// Sizes, where Nix was asked for them.
     pub info: Option<PathInfo>,
+    /// How long it was built or copied, with what it needed; none if nothing was to be done.
+    pub seconds: Option<f64>,
 }
 
 /// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
@@ -40,11 +43,14 @@ pub fn realise(
     options: &BuildOptions,
     cancel: &Cancel,
     timings: &Timings,
-    on_activity: &mut dyn FnMut(&Activity),
-    on_note: &mut dyn FnMut(String),
+    tell: &mut dyn FnMut(Update<'_>),
 ) -> Result<Vec<Realised>> {
-    let process = timings.begin(What::Realiser, "", None);
-    timings.tell(process, |span| span.jobs = batch.iter().map(|(id, _)| id.to_string()).collect());
+    let name = match batch {
+        [(id, _)] => id.to_string(),
+        [(id, _), others @ ..] => format!("{id} and {} more", others.len()),
+        [] => String::new(),
+    };
+    let process = timings.begin(What::Realiser, name, None);
     let outs: Vec<&str> = batch.iter().map(|(_, d)| d.out.as_str()).collect();
     // What is not on disk cannot be valid; whether what is there is whole, only the store knows.
     let there: Vec<&str> = batch.iter().filter(|(_, d)| d.out.exists()).map(|(_, d)| d.out.as_str()).collect();
@@ -57,14 +63,15 @@ pub fn realise(
         .collect();
     if wanted.is_empty() {
         timings.end(process, true);
-        return Ok(batch.iter().map(|(id, _)| settled(id, Outcome::Present, None, None)).collect());
+        return Ok(batch.iter().map(|(id, _)| present_already(id)).collect());
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
     let mut watched = Watched::new(timings, process);
-    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, on_activity, on_note)?;
+    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, tell)?;
     // The question after an interrupt must still be answered, so it does not listen to it.
     let unheard = Cancel::default();
     watched.settle(end == End::Cancelled);
+    let seconds = Seconds::of(timings, process);
     // For a path that is not valid the sizes would be looked for in binary caches, so after a failure validity alone is
     // asked for.
     let mut infos: BTreeMap<String, PathInfo> = match end.is_success() {
@@ -86,19 +93,25 @@ pub fn realise(
                 still.contains(derivation.out.as_str()) || (options.rebuild && watched.errors.contains_key(drv));
             let outcome = match (failed, wanted.contains(drv)) {
                 (false, false) => Outcome::Present,
-                (false, true) if watched.copied.contains(derivation.out.as_str()) => Outcome::Fetched,
+                // What a remote machine built is copied from there.
                 (false, true) if watched.machines.contains_key(drv) => Outcome::Built,
+                (false, true) if watched.copied.contains(derivation.out.as_str()) => Outcome::Fetched,
                 // Another process built it meanwhile.
                 (false, true) => Outcome::Present,
                 (true, _) if end == End::Cancelled => Outcome::NotRun { reason: "interrupted".into() },
                 (true, _) => Outcome::Failed(cause::explain(&watched, end, drv, &mut closures, cancel)?),
             };
-            let info = infos.remove(derivation.out.as_str());
-            Ok(settled(id, outcome, watched.machines.get(drv).cloned(), info))
+            Ok(Realised {
+                id: id.clone(),
+                machine: watched.machines.get(drv).cloned().filter(|machine| !machine.is_empty()),
+                info: infos.remove(derivation.out.as_str()),
+                seconds: seconds.spent_on(derivation).filter(|_| outcome != Outcome::Present),
+                outcome,
+            })
         })
         .collect()
 }
 
-fn settled(id: &JobId, outcome: Outcome, machine: Option<String>, info: Option<PathInfo>) -> Realised {
-    Realised { id: id.clone(), outcome, machine: machine.filter(|m| !m.is_empty()), info }
+fn present_already(id: &JobId) -> Realised {
+    Realised { id: id.clone(), outcome: Outcome::Present, machine: None, info: None, seconds: None }
 }

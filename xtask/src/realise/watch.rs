@@ -1,6 +1,9 @@
 //! What Nix says while it works in, what it does now and what was seen of each derivation out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
+};
 
 use anyhow::Result;
 
@@ -22,6 +25,22 @@ pub struct Activity {
     pub fetches: (u64, u64),
     /// The names of what is being built or copied now.
     pub current: Vec<String>,
+}
+
+/// What a watcher is told while Nix works.
+pub enum Update<'a> {
+    Activity(&'a Activity),
+    /// A builder was started, on this machine if the other is empty.
+    Started {
+        drv: &'a str,
+        machine: &'a str,
+    },
+    /// A line of a builder's log.
+    Log {
+        drv: &'a str,
+        line: &'a str,
+    },
+    Note(String),
 }
 
 /// What was seen while Nix worked.
@@ -58,17 +77,11 @@ impl Watched {
     }
 
     /// Runs `nix build` and watches it to its end.
-    pub fn watch(
-        &mut self,
-        build: &Invocation,
-        cancel: &Cancel,
-        on_activity: &mut dyn FnMut(&Activity),
-        on_note: &mut dyn FnMut(String),
-    ) -> Result<End> {
+    pub fn watch(&mut self, build: &Invocation, cancel: &Cancel, tell: &mut dyn FnMut(Update<'_>)) -> Result<End> {
         build.stream(cancel, &mut |stream, line| {
             let Some(event) = (stream == Stream::Err).then(|| event::parse(line)).flatten() else { return };
-            if self.take(event, on_note) {
-                on_activity(&self.activity);
+            if self.take(event, tell) {
+                tell(Update::Activity(&self.activity));
             }
         })
     }
@@ -93,11 +106,12 @@ impl Watched {
     }
 
     /// Takes in one event; true if what a watcher sees has changed.
-    fn take(&mut self, event: Event, on_note: &mut dyn FnMut(String)) -> bool {
+    fn take(&mut self, event: Event, tell: &mut dyn FnMut(Update<'_>)) -> bool {
         match event {
             Event::BuildStarted { id, drv, machine } => {
                 let mark = self.begin(id, What::Build, Running::Build(drv.clone()), &drv);
                 self.timings.tell(mark, |span| span.machine = machine.clone());
+                tell(Update::Started { drv: &drv, machine: &machine });
                 self.machines.insert(drv.clone(), machine);
                 self.built.insert(drv, mark);
             }
@@ -127,6 +141,7 @@ impl Watched {
             }
             Event::LogLine { id, line } => {
                 if let Some(Running::Build(drv)) = self.running.get(&id) {
+                    tell(Update::Log { drv, line: &line });
                     let tail = self.tails.entry(drv.clone()).or_default();
                     tail.push_back(line.chars().take(500).collect());
                     if tail.len() > TAIL {
@@ -152,19 +167,29 @@ impl Watched {
             },
             Event::Error { text } => {
                 match event::blamed(&text) {
-                    Some(drv) => drop(self.errors.entry(drv).or_insert(text)),
+                    Some(drv) => {
+                        self.built.get(&drv).into_iter().for_each(|mark| self.timings.end(*mark, false));
+                        self.errors.entry(drv).or_insert(text);
+                    }
                     None => self.others.push(text),
                 }
                 return false;
             }
             Event::Note { text } => {
-                on_note(text);
+                tell(Update::Note(text));
                 return false;
             }
         }
         let shown = self.running.values().filter(|running| !matches!(running, Running::Wait));
         self.activity.current = shown.map(Running::name).collect();
         true
+    }
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((built, builds), (fetched, fetches)) = (self.builds, self.fetches);
+        write!(f, "builds {built}/{builds}, downloads {fetched}/{fetches} {}", self.current.join(" "))
     }
 }
 

@@ -90,13 +90,12 @@ mod tests {
 
     #[test]
     fn an_output_cannot_smuggle_another_and_has_a_limit() {
-        let file = std::env::temp_dir().join(format!("drydock-output-{}", std::process::id()));
-        let file = Utf8Path::from_path(&file).unwrap();
+        let dir = crate::files::Temporary::new().unwrap();
+        let file = &dir.join("output");
         set_output(file, "any", "true").unwrap();
         set_output(file, "matrix", r#"{"include":[]}"#).unwrap();
         assert!(set_output(file, "x", "1\ny=2").is_err());
         assert!(set_output(file, "x", &"a".repeat(OUTPUT_LIMIT)).is_err());
         assert_eq!(std::fs::read_to_string(file).unwrap(), "any=true\nmatrix={\"include\":[]}\n");
-        std::fs::remove_file(file).unwrap();
     }
 }

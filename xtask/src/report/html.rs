@@ -8,6 +8,7 @@ use crate::{
     report::{
         record::{JobRecord, Record},
         table::bytes,
+        timeline,
     },
 };
 
@@ -17,7 +18,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #8884}\
 td.n{text-align:right;font-variant-numeric:tabular-nums}.bad{color:var(--bad);font-weight:600}\
 pre{overflow:auto;padding:.6rem;background:#8881;border-radius:4px}\
-svg text{font:12px system-ui,sans-serif;fill:currentColor}.a{fill:var(--a)}.b{fill:var(--b)}\
+svg text{font:12px system-ui,sans-serif;fill:currentColor}.a{fill:var(--a)}.b{fill:var(--b)}.c{fill:#3a8f5c}rect.bad{fill:var(--bad)}rect{stroke:Canvas;stroke-width:.5}\
 ";
 
 /// The page.
@@ -30,6 +31,7 @@ pub fn render(records: &[Record]) -> String {
     let failed = jobs.iter().filter(|job| !job.outcome.is_success()).count();
     let _ = writeln!(out, "<p>{} jobs, <span{}>{failed} failed</span>.</p>", jobs.len(), class(failed > 0));
     jobs.iter().for_each(|job| out.push_str(&failure(job)));
+    out.extend(records.iter().map(|record| timeline::render(&record.spans)));
     out.push_str(&durations(&jobs));
     out.push_str(&sizes(&jobs));
     out.push_str(&table(&jobs));

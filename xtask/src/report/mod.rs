@@ -6,5 +6,6 @@ pub mod junit;
 pub mod markdown;
 pub mod record;
 pub mod table;
-pub mod timings;
+pub mod timeline;
+pub mod trace;
 pub mod verdicts;

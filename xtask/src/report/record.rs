@@ -4,7 +4,10 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Derivation, Job, JobId, Outcome, Subtest, System};
+use crate::{
+    job::{Derivation, Job, JobId, Outcome, Subtest, System},
+    timings::Span,
+};
 
 /// The version of the form. Readers ignore fields they do not know and refuse versions they do not know.
 pub const VERSION: u32 = 1;
@@ -23,6 +26,9 @@ pub struct Record {
     pub seconds: StageSeconds,
     /// Sorted by job id.
     pub jobs: Vec<JobRecord>,
+    /// What went on when; seconds count from the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<Span>,
 }
 
 /// Where the run's sources came from.
@@ -59,7 +65,7 @@ pub struct JobRecord {
     /// Wall-clock seconds of this job's evaluation; absent if none was needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluate_seconds: Option<f64>,
-    /// Wall-clock seconds of the Nix process that realised it, perhaps with other jobs.
+    /// Seconds during which it, or what it needed, was being built or copied, or its test ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_seconds: Option<f64>,
     /// The remote machine that built it, if one did.

@@ -164,8 +164,9 @@ pub fn bytes(size: u64) -> String {
 pub mod tests {
     use super::*;
     use crate::{
-        job::{Job, Position, Stage},
-        report::record::{FleetRecord, Image, StageSeconds, VERSION},
+        job::{Derivation, Job, Position, Stage, Subtest},
+        report::record::{FleetRecord, Image, StageSeconds, TestRecord, VERSION},
+        timings::{Span, What, tests::span},
     };
 
     fn job(id: &str, outcome: Outcome) -> JobRecord {
@@ -207,6 +208,7 @@ pub mod tests {
                 job("d.system", Outcome::Failed(shared)),
                 job("e.system", Outcome::NotRun { reason: "interrupted".into() }),
             ],
+            spans: vec![span(What::Build, "a-iso", 0.5, 12.54)],
         }
     }
 
@@ -257,13 +259,56 @@ FAILED to build: c.system, d.system
         }
     }
 
+    /// A job and a span in which no field is absent; a new one has to be added here.
+    fn complete() -> (JobRecord, Span) {
+        let (drv, out, system) = ("/nix/store/x-f.drv".into(), "/nix/store/x-f".into(), "x86_64-linux".to_owned());
+        let test = TestRecord {
+            accel: "tcg".into(),
+            why: "no KVM".into(),
+            place: "sandbox".into(),
+            seconds: 0.0,
+            runs: 1,
+            passed: 1,
+            subtests: vec![Subtest { name: "boots".into(), seconds: Some(1.5), depth: 0 }],
+            files: vec!["log.txt".into()],
+        };
+        let job = JobRecord {
+            job: JobId::try_from("f.tests.live".to_owned()).unwrap(),
+            system: system.parse().unwrap(),
+            outcome: Outcome::Built,
+            derivation: Some(Derivation { drv, out, system }),
+            evaluate_seconds: Some(0.5),
+            build_seconds: Some(1.5),
+            machine: Some("ssh://arm".into()),
+            size: Some(1),
+            closure_size: Some(2),
+            image: Some(Image { file: "f.iso".into(), size: 1, sha256: "00".into() }),
+            test: Some(test),
+        };
+        let span = Span {
+            what: What::Build,
+            name: "f".into(),
+            key: "/nix/store/x-f.drv".into(),
+            within: Some(0),
+            start: 0.0,
+            end: 1.0,
+            ok: true,
+            memory: Some(1),
+            machine: "ssh://arm".into(),
+        };
+        (job, span)
+    }
+
     #[test]
     fn every_field_of_a_record_is_documented() {
         let docs = include_str!("../../../docs/record.md");
         let words: Vec<&str> = docs.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
         let mut fields = std::collections::BTreeSet::new();
-        keys(&serde_json::to_value(sample()).unwrap(), &mut fields);
-        assert!(fields.len() > 20, "the sample holds every kind of outcome: {fields:?}");
+        let (mut record, (job, span)) = (sample(), complete());
+        record.jobs.push(job);
+        record.spans.push(span);
+        keys(&serde_json::to_value(record).unwrap(), &mut fields);
+        assert!(fields.len() >= 47, "the sample holds every kind of outcome: {fields:?}");
         for field in fields {
             assert!(words.contains(&field.as_str()), "docs/record.md does not mention `{field}`");
         }

@@ -90,10 +90,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_made_once_and_then_kept() {
-        let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir())
-            .unwrap()
-            .join(format!("drydock-disk-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        let dir = crate::files::Temporary::new().unwrap();
         let file = dir.join("a:b.img");
         assert!(DiskWish::parse(file.as_str(), true).is_err());
         assert!(DiskWish::parse(&format!("{file}:1M"), false).is_err() && !file.exists());
@@ -101,7 +98,6 @@ mod tests {
         fs::write(&file, b"QFI\xfbrest").unwrap();
         let again = DiskWish::parse(&format!("{file}:1M"), false).unwrap();
         assert_eq!((again.created, again.open().unwrap().format.as_str()), (false, "qcow2"));
-        assert!(DiskWish::parse(&format!("{dir}:1M"), true).is_err());
-        fs::remove_dir_all(&dir).unwrap();
+        assert!(DiskWish::parse(&format!("{}:1M", &*dir), true).is_err());
     }
 }

@@ -89,9 +89,7 @@ mod tests {
 
     #[test]
     fn systems_are_told_apart_by_what_they_hold() {
-        let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap();
-        let dir = dir.join(format!("drydock-image-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        let dir = crate::files::Temporary::new().unwrap();
         assert!(Image::of(&dir).unwrap_err().to_string().contains("no NixOS system"));
         fs::write(dir.join("nixos-version"), "26.05").unwrap();
         assert!(matches!(Image::of(&dir).unwrap(), Image::NixOs));
@@ -105,6 +103,5 @@ mod tests {
         );
         fs::write(dir.join("manifest.json"), manifest.replace(":1,", ":2,")).unwrap();
         assert!(Image::of(&dir).is_err());
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -3,16 +3,20 @@
 
 use std::{
     fmt, fs,
-    sync::atomic::{AtomicU32, Ordering},
+    os::unix::fs::MetadataExt as _,
     time::{Duration, Instant},
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{Access, access};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::kvm_guest;
-use crate::process::{Cancel, End, Invocation, find_on_path};
+use crate::{
+    files::Temporary,
+    nix::{Known, cache_folder},
+    process::{Cancel, End, Invocation, find_on_path},
+};
 
 /// A working KVM answers within 0.1 s; this leaves room for a machine that is busy building.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -21,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const DEVICE: &str = "/dev/kvm";
 
 /// What is known of this machine's KVM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Kvm {
     /// A guest ran to its end.
@@ -71,14 +75,58 @@ impl fmt::Display for Kvm {
     }
 }
 
+/// What is known of KVM since this machine was started. That it is broken is kept, because finding it out can take five
+/// seconds; everything else is found out again.
+pub fn known(cancel: &Cancel) -> Kvm {
+    let early = early(DEVICE.into());
+    let kept = || serde_json::from_str(&remembered(&program()?)?.recall()?).ok();
+    match early.or_else(kept) {
+        Some(Kvm::Broken { how }) => {
+            Kvm::Broken { how: format!("{how} (found out earlier; `cargo xtask doctor` tries it again)") }
+        }
+        Some(verdict) => verdict,
+        None => probe(cancel),
+    }
+}
+
+/// Where it is kept that KVM is broken: for this boot of the machine, this device and this QEMU.
+fn remembered(qemu: &Utf8Path) -> Option<Known> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let device = fs::metadata(DEVICE).ok()?;
+    let about = format!("{} {} {} {}", boot.trim(), device.ino(), device.rdev(), device.ctime());
+    Known::of(qemu, cache_folder()?.join("kvm"), &about)
+}
+
+/// The verdict where it takes no guest.
+fn early(device: &Utf8Path) -> Option<Kvm> {
+    if !device.exists() {
+        return Some(Kvm::Absent);
+    }
+    access(device.as_std_path(), Access::READ_OK | Access::WRITE_OK).is_err().then_some(Kvm::Denied)
+}
+
 /// Finds out, in at most six seconds. QEMU is the one on PATH for this processor, else any in the Nix store: a
 /// NixOS machine need not have one installed to run tests that bring their own.
 pub fn probe(cancel: &Cancel) -> Kvm {
-    let program = format!("qemu-system-{}", std::env::consts::ARCH);
-    match find_on_path(&program).or_else(|| in_store("/nix/store".into(), &program)) {
-        Some(qemu) => Probe::of(qemu).run(cancel),
-        None => Kvm::Untried { why: format!("{program} is neither on PATH nor in the Nix store") },
+    let Some(qemu) = program() else {
+        let name = format!("qemu-system-{}", std::env::consts::ARCH);
+        return Kvm::Untried { why: format!("{name} is neither on PATH nor in the Nix store") };
+    };
+    let verdict = Probe::of(qemu.clone()).run(cancel);
+    if let (Some(known), Ok(text)) = (remembered(&qemu), serde_json::to_string(&verdict)) {
+        match verdict {
+            Kvm::Broken { .. } => known.remember(&text),
+            // What an earlier attempt found is no longer so.
+            _ if known.recall().is_some() => known.remember("nothing"),
+            _ => {}
+        }
     }
+    verdict
+}
+
+fn program() -> Option<Utf8PathBuf> {
+    let name = format!("qemu-system-{}", std::env::consts::ARCH);
+    find_on_path(&name).or_else(|| in_store("/nix/store".into(), &name))
 }
 
 fn in_store(store: &Utf8Path, program: &str) -> Option<Utf8PathBuf> {
@@ -103,11 +151,8 @@ impl Probe {
     }
 
     fn run(&self, cancel: &Cancel) -> Kvm {
-        if !self.device.exists() {
-            return Kvm::Absent;
-        }
-        if access(self.device.as_std_path(), Access::READ_OK | Access::WRITE_OK).is_err() {
-            return Kvm::Denied;
+        if let Some(verdict) = early(&self.device) {
+            return verdict;
         }
         let rom = match Rom::write(std::env::consts::ARCH) {
             Ok(rom) => rom,
@@ -155,27 +200,20 @@ impl Probe {
 /// The guest as a file, for as long as QEMU needs it.
 struct Rom {
     path: Utf8PathBuf,
+    _folder: Temporary,
 }
 
 impl Rom {
     fn write(arch: &str) -> Result<Self, String> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let bytes = match arch {
             "x86_64" => kvm_guest::x86_64(),
             "aarch64" => kvm_guest::aarch64(),
             other => return Err(format!("there is no guest for {other} to try it with")),
         };
-        let name = format!("drydock-kvm-{}-{}.rom", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir()).map_err(|dir| format!("{dir:?} is not UTF-8"))?;
-        let path = dir.join(name);
+        let folder = Temporary::new().map_err(|error| format!("{error:#}"))?;
+        let path = folder.join("guest.rom");
         fs::write(&path, bytes).map_err(|error| format!("cannot write {path}: {error}"))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Rom {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        Ok(Self { path, _folder: folder })
     }
 }
 
@@ -184,10 +222,9 @@ mod tests {
     use super::*;
 
     /// A stand-in for QEMU or the device, as an executable file of its own.
-    fn file(name: &str, text: &str, mode: u32) -> Utf8PathBuf {
+    fn file(dir: &Utf8Path, name: &str, text: &str, mode: u32) -> Utf8PathBuf {
         use std::os::unix::fs::PermissionsExt as _;
-        let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap();
-        let path = dir.join(format!("drydock-kvm-test-{}-{name}", std::process::id()));
+        let path = dir.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
@@ -208,44 +245,38 @@ mod tests {
 
     #[test]
     fn every_way_in_which_kvm_fails_is_told_apart() {
-        let device = file("device", "", 0o600);
-        let hangs = file("hangs", "#!/bin/sh\nexec sleep 60\n", 0o700);
-        let aborts = file("aborts", "#!/bin/sh\necho 'KVM internal error. Suberror: 1' >&2\nkill -ABRT $$\n", 0o700);
-        let works = file("works", "#!/bin/sh\nprintf 'drydock: kvm works\\r\\n'; exit 85\n", 0o700);
+        let dir = Temporary::new().unwrap();
+        let device = file(&dir, "device", "", 0o600);
+        let hangs = file(&dir, "hangs", "#!/bin/sh\nexec sleep 60\n", 0o700);
+        let aborts =
+            file(&dir, "aborts", "#!/bin/sh\necho 'KVM internal error. Suberror: 1' >&2\nkill -ABRT $$\n", 0o700);
+        let works = file(&dir, "works", "#!/bin/sh\nprintf 'drydock: kvm works\\r\\n'; exit 85\n", 0o700);
         check(&works, "/no/such/device".into(), |v| *v == Kvm::Absent);
         check(&works, &device, Kvm::works);
         check(&hangs, &device, |v| matches!(v, Kvm::Broken { how } if how.contains("did not come to its end")));
         check(&aborts, &device, |v| matches!(v, Kvm::Broken { how } if how.contains("KVM internal error")));
         check("/no/qemu".into(), &device, |v| matches!(v, Kvm::Untried { why } if why.contains("/no/qemu")));
-        for path in [device, hangs, aborts, works] {
-            fs::remove_file(path).unwrap();
-        }
     }
 
     #[test]
     fn a_qemu_in_the_store_will_do() {
-        let store = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap();
-        let store = store.join(format!("drydock-store-{}", std::process::id()));
+        let store = Temporary::new().unwrap();
         fs::create_dir_all(store.join("x-qemu-host-cpu-only-10/bin")).unwrap();
         fs::create_dir_all(store.join("y-qemu-utils/bin")).unwrap();
         assert_eq!(in_store(&store, "true"), None);
         std::os::unix::fs::symlink("/bin/true", store.join("x-qemu-host-cpu-only-10/bin/true")).unwrap();
         assert_eq!(in_store(&store, "true"), Some(store.join("x-qemu-host-cpu-only-10/bin/true")));
-        fs::remove_dir_all(store).unwrap();
     }
 
-    /// With the real QEMU where it is installed; `cargo xtask ci` requires it, so there this always runs.
     #[test]
-    fn a_regular_file_is_no_kvm_and_the_guest_runs_under_tcg() {
-        let Some(qemu) = find_on_path(&format!("qemu-system-{}", std::env::consts::ARCH)) else {
-            eprintln!("NOT TESTED: no QEMU on PATH");
-            return;
-        };
-        let device = file("regular", "", 0o600);
+    #[ignore = "needs QEMU; `cargo xtask ci` runs it and says where there is none"]
+    fn with_qemu_a_regular_file_is_no_kvm_and_the_guest_runs_under_tcg() {
+        let qemu = program().unwrap();
+        let dir = Temporary::new().unwrap();
+        let device = file(&dir, "regular", "", 0o600);
         // The real program takes its time to start on a busy machine, and it is its own words that are wanted.
         let words = |v: &Kvm| matches!(v, Kvm::Broken { how } if how.contains("kvm"));
         check_within(Duration::from_secs(9), &qemu, &device, words);
-        fs::remove_file(device).unwrap();
         // The guest itself is sound: software emulation runs it to its end.
         let tcg = Probe { accel: "tcg".into(), device: DEVICE.into(), ..Probe::of(qemu) };
         let rom = Rom::write(std::env::consts::ARCH).unwrap();
@@ -261,11 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn the_other_processors_guest_runs_too() {
-        let Some(qemu) = find_on_path("qemu-system-aarch64") else {
-            eprintln!("NOT TESTED: no qemu-system-aarch64 on PATH");
-            return;
-        };
+    #[ignore = "needs QEMU; `cargo xtask ci` runs it and says where there is none"]
+    fn with_qemu_the_other_processors_guest_runs_too() {
+        let qemu = find_on_path("qemu-system-aarch64").unwrap();
         let rom = Rom::write("aarch64").unwrap();
         let argv = [qemu.as_str(), "-nodefaults", "-display", "none", "-machine", "virt", "-cpu", "cortex-a57"];
         let rest = ["-m", "64", "-accel", "tcg", "-bios", rom.path.as_str(), "-serial", "stdio"];

@@ -46,12 +46,12 @@ pub fn of(demands_kvm: bool, wish: Wish, accel: Accel, builder: &Builder) -> Pla
     }
 }
 
-/// The options by which Nix keeps its hands off a KVM that is not to be used.
-pub fn nix_options(settings: &Settings, accel: Accel) -> Vec<String> {
+/// The settings by which Nix keeps its hands off a KVM that is not to be used.
+pub fn nix_settings(settings: &Settings, accel: Accel) -> Vec<(&'static str, String)> {
     let features: Vec<&str> = settings.words("system-features").filter(|&word| word != "kvm").collect();
     match accel {
         Accel::Kvm => vec![],
-        Accel::Tcg => vec!["--option".into(), "system-features".into(), features.join(" ")],
+        Accel::Tcg => vec![("system-features", features.join(" "))],
     }
 }
 
@@ -128,8 +128,9 @@ mod tests {
     #[test]
     fn nix_loses_its_belief_in_kvm_only_where_it_is_not_used() {
         let settings = Settings::parse("system = x\nsystem-features = benchmark kvm nixos-test\n").unwrap();
-        assert_eq!(nix_options(&settings, Accel::Tcg), ["--option", "system-features", "benchmark nixos-test"]);
-        assert!(nix_options(&settings, Accel::Kvm).is_empty());
+        let features = ("system-features", "benchmark nixos-test".to_owned());
+        assert_eq!(nix_settings(&settings, Accel::Tcg), [features]);
+        assert!(nix_settings(&settings, Accel::Kvm).is_empty());
     }
 
     #[test]

@@ -15,13 +15,14 @@ use super::{
     place::{self, Place},
 };
 use crate::{
-    job::Derivation,
+    job::{Derivation, Failure, JobId, Outcome},
     nix::{
         Nix,
         argv::{self, BuildOptions},
-        event::{self, Event},
     },
-    process::{Cancel, End, Invocation, Stream},
+    process::{Cancel, End, Invocation},
+    realise::{self, Update},
+    timings::Timings,
 };
 
 /// How one test came out.
@@ -32,6 +33,8 @@ pub enum Verdict {
     PassedBefore,
     /// Why, in words; what the driver says is in the log.
     Failed(String),
+    /// Something that the test needs could not be built, so it did not run.
+    Prevented(Failure),
     Interrupted,
 }
 
@@ -46,6 +49,8 @@ pub struct Run {
 
 /// Everything that a run needs to know.
 pub struct Test<'a> {
+    pub nix: &'a Nix,
+    pub id: &'a JobId,
     pub derivation: &'a Derivation,
     pub place: Place,
     pub choice: &'a Choice,
@@ -54,8 +59,7 @@ pub struct Test<'a> {
     /// Where log and screenshots go.
     pub dir: &'a Utf8Path,
     pub options: BuildOptions,
-    /// What [`place::nix_options`] says.
-    pub nix_options: &'a [String],
+    pub timings: &'a Timings,
     /// Run it even if it passed before.
     pub rerun: bool,
     /// The wall-clock time of a run outside the sandbox.
@@ -64,10 +68,10 @@ pub struct Test<'a> {
     pub scale: u32,
 }
 
-/// What a watcher is told: a line of the log, or the subtest that runs now.
+/// What a watcher is told: a line of the log, or what goes on now, a subtest or what is built before.
 pub enum Said<'a> {
     Line(&'a str),
-    Subtest(&'a str),
+    Now(&'a str),
 }
 
 impl Test<'_> {
@@ -86,14 +90,14 @@ impl Test<'_> {
             }
             if log.current() != current.as_deref() {
                 current = log.current().map(str::to_owned);
-                say(Said::Subtest(current.as_deref().unwrap_or_default()));
+                say(Said::Now(current.as_deref().unwrap_or_default()));
             }
         };
         let (verdict, took, seen) = match self.place {
-            Place::Sandbox => self.build(cancel, &mut take)?,
+            Place::Sandbox => self.build(cancel, &mut take, say)?,
             Place::Outside => self.drive(cancel, &mut take)?,
         };
-        if !seen && !cancel.is_set() {
+        if !seen && !cancel.is_set() && !matches!(verdict, Verdict::Prevented(_)) {
             for line in self.stored_log(cancel).lines() {
                 let _ = writeln!(copy, "{line}");
                 let _ = log.take(line);
@@ -110,46 +114,36 @@ impl Test<'_> {
     /// As a Nix build. `--rebuild` runs a test again that passed before; that its output then differs in a
     /// few seconds' digits is no failure of the test. The last value is false if the test ran in an earlier
     /// or in another process, so that its log was not seen.
-    fn build(&self, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
-        let (drv, out) = (self.derivation.drv.as_str(), self.derivation.out.as_str());
-        let valid = Nix::invalid(&[out], cancel)?.is_empty();
+    fn build(
+        &self,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&str),
+        say: &dyn Fn(Said<'_>),
+    ) -> Result<(Verdict, Duration, bool)> {
+        let drv = self.derivation.drv.as_str();
+        let valid = Nix::invalid(&[self.derivation.out.as_str()], cancel)?.is_empty();
         if valid && !self.rerun {
             return Ok((Verdict::PassedBefore, Duration::ZERO, false));
         }
         let options = BuildOptions { rebuild: valid, ..self.options.clone() };
-        let command = argv::build(&[drv], &options).into_iter().chain(self.nix_options.iter().cloned());
-        let (mut ours, mut began, mut errors) = (None, Instant::now(), Vec::new());
-        let mut differs = false;
-        let end = Invocation::new(command).stream(cancel, &mut |stream, line| match (stream == Stream::Err)
-            .then(|| event::parse(line))
-            .flatten()
-        {
-            Some(Event::BuildStarted { id, drv: started, machine }) if started == drv => {
-                (ours, began) = (Some(id), Instant::now());
+        let (mut began, mut seen) = (Instant::now(), false);
+        let mut tell = |update: Update<'_>| match update {
+            Update::Started { drv: started, machine } if started == drv => {
+                (began, seen) = (Instant::now(), true);
                 if !machine.is_empty() {
                     take(&format!("runs on {machine}"));
                 }
             }
-            Some(Event::BuildStarted { drv: started, .. }) => take(&format!("first builds {started}")),
-            Some(Event::LogLine { id, line }) if Some(id) == ours => take(&line),
-            Some(Event::Error { text }) => {
-                differs |= text.contains("may not be deterministic");
-                errors.push(text);
-            }
-            Some(Event::Note { text }) => take(&text),
-            _ => {}
-        })?;
+            Update::Log { drv: from, line } if from == drv => take(line),
+            Update::Activity(activity) if !seen => say(Said::Now(&format!("first {activity}"))),
+            Update::Note(text) => take(&text),
+            Update::Started { .. } | Update::Log { .. } | Update::Activity(_) => {}
+        };
+        let batch = [(self.id.clone(), self.derivation.clone())];
+        let realised = realise::realise(self.nix, &batch, &options, cancel, self.timings, &mut tell)?;
         let took = began.elapsed();
-        let passed = match valid {
-            true => end.is_success() || differs,
-            false => Nix::invalid(&[out], &Cancel::default())?.is_empty(),
-        };
-        let verdict = match (passed, end) {
-            (true, _) => Verdict::Passed,
-            (false, End::Cancelled) => Verdict::Interrupted,
-            (false, _) => Verdict::Failed(reason(&errors, drv)),
-        };
-        Ok((verdict, took, ours.is_some()))
+        let outcome = realised.into_iter().next().map(|realised| realised.outcome);
+        Ok((verdict(outcome, self.derivation.drv.as_path(), valid), took, seen))
     }
 
     /// The log of the derivation's last build, if Nix still has it.
@@ -174,27 +168,39 @@ impl Test<'_> {
     }
 }
 
-/// Nix's reason without the log's lines: the error that names our derivation, else the first.
-fn reason(errors: &[String], drv: &str) -> String {
-    let named = errors.iter().find(|text| event::blamed(text).is_some_and(|blamed| blamed == drv));
-    let text = named.or(errors.first()).map_or("Nix ended without a word about it", String::as_str);
-    let lines = text.trim().trim_start_matches("error:").trim().lines().map(|line| line.trim().trim_end_matches(';'));
-    let until = ["last ", "Last ", "For full logs", "Output paths:"];
-    lines.take_while(|line| !until.iter().any(|u| line.starts_with(u))).collect::<Vec<_>>().join(" ")
+/// What became of the test, by what became of its derivation, which was `again` built although it was valid.
+fn verdict(outcome: Option<Outcome>, drv: &Utf8Path, again: bool) -> Verdict {
+    match outcome {
+        Some(Outcome::Failed(failure)) if again && failure.message.contains("may not be deterministic") => {
+            Verdict::Passed
+        }
+        Some(Outcome::Failed(failure)) => match failure.drv.as_deref() == Some(drv) {
+            true => Verdict::Failed(failure.message),
+            false => Verdict::Prevented(failure),
+        },
+        Some(Outcome::NotRun { .. }) | None => Verdict::Interrupted,
+        Some(Outcome::Present | Outcome::Fetched | Outcome::Built) => Verdict::Passed,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Stage;
 
     #[test]
-    fn the_reason_is_the_one_that_names_the_test() {
-        let errors = [
-            "error: builder for '/nix/store/x-other.drv' failed with exit code 1".to_owned(),
-            "error: builder for '/nix/store/x-t.drv' failed with exit code 3;\n       last 2 log lines:\n       > hi"
-                .to_owned(),
-        ];
-        assert_eq!(reason(&errors, "/nix/store/x-t.drv"), "builder for '/nix/store/x-t.drv' failed with exit code 3");
-        assert_eq!(reason(&[], "/d"), "Nix ended without a word about it");
+    fn a_test_fails_by_itself_or_is_prevented_by_what_it_needs() {
+        let failed = |drv: &str, message: &str| {
+            let (message, reproduce) = (message.to_owned(), String::new());
+            let drv = Some(drv.into());
+            Outcome::Failed(Failure { stage: Stage::Build, message, position: None, drv, log_tail: vec![], reproduce })
+        };
+        let of = |outcome, again| verdict(Some(outcome), "/t.drv".into(), again);
+        assert!(matches!(of(Outcome::Built, false), Verdict::Passed));
+        assert!(matches!(of(failed("/t.drv", "exit code 3"), false), Verdict::Failed(why) if why == "exit code 3"));
+        assert!(matches!(of(failed("/dep.drv", "exit code 1"), false), Verdict::Prevented(_)));
+        let differs = "derivation '/t.drv' may not be deterministic: output differs";
+        assert!(matches!(of(failed("/t.drv", differs), true), Verdict::Passed));
+        assert!(matches!(of(failed("/t.drv", differs), false), Verdict::Failed(_)));
     }
 }

@@ -67,7 +67,7 @@ fn an_interrupted_run_leaves_no_process_and_the_old_results() {
 /// Outside of a folder that Nix reads as it is, Nix links what it builds at once.
 #[test]
 fn a_first_run_elsewhere_is_interrupted_without_a_trace_and_rooted_when_it_ends() {
-    let elsewhere = xshell::Shell::new().unwrap().create_temp_dir().unwrap();
+    let elsewhere = tempfile::TempDir::new().unwrap();
     let out = elsewhere.path().canonicalize().unwrap().join("out");
     let args = ["build-all", "--out-link", out.to_str().unwrap()];
     let fleet = Fleet::new(&[("a", "build \"hang\" \"while :; do :; done\"")]);

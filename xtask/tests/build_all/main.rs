@@ -42,34 +42,40 @@ fn where_nothing_is_to_be_built_no_build_is_started() {
 }
 
 #[test]
-fn timings_name_everything_that_ran() {
+fn a_trace_and_the_record_name_everything_that_ran_and_how_long_it_took() {
+    let count = |n: u32| format!("i=0; while [ $i -lt {n} ]; do i=$((i+1)); done");
+    let first = format!("build \"first\" \"{}; echo > $out\"", count(300_000));
     let fleet = Fleet::new(&[
-        ("a", "build \"a\" \"read x < ${build \"first\" \"echo > $out\"}; echo > $out\""),
+        ("a", &format!("build \"a\" \"read x < ${{{first}}}; echo > $out\"")),
         ("b", "throw \"b is broken\""),
         ("c", "build \"c\" \"exit 1\""),
+        ("d", "build \"d\" \"echo > $out\""),
     ]);
-    fleet.xtask(&["build-all", "--timings=new/page.html"]).expect(1, &["timings: new/page.html"]);
-    let page = std::fs::read_to_string(fleet.path("new/page.html")).unwrap();
-    let rows = page.split("<h2>By duration</h2>").nth(1).unwrap();
-    let row = |kind: &str, name: &str| {
-        let is_row = |line: &&str| line.contains(&format!("</i>{kind}<")) && line.contains(&format!("\">{name}<td"));
-        rows.lines().find(is_row).unwrap_or_else(|| panic!("no {kind} {name} in\n{rows}"))
-    };
+    let ran = fleet.xtask(&["build-all", "--json", "--trace", "new/trace.json"]).expect(1, &[]);
+    let trace = std::fs::read_to_string(fleet.path("new/trace.json")).unwrap();
+    let events: Vec<Value> = serde_json::from_str(&trace).unwrap();
     let [a, first, c] = ["a", "first", "c"].map(|name| format!("{name}-{}", fleet.nonce));
-    for (kind, name, failed) in [
-        ("build", a.as_str(), false),
-        ("build", &first, false),
-        ("build", &c, true),
-        ("evaluation", "a.system", false),
-        ("evaluation", "b.system", true),
-        ("Drydock", "look at outputs and hash images", false),
+    for (category, name, ok) in [
+        ("builds", a.as_str(), true),
+        ("builds", &first, true),
+        ("builds", &c, false),
+        ("evaluations", "a.system", true),
+        ("evaluations", "b.system", false),
+        ("Drydock", "look at outputs and hash images", true),
     ] {
-        assert_eq!(row(kind, name).contains("failed"), failed, "{name}: {}", row(kind, name));
+        let found = events.iter().find(|event| event["cat"] == category && event["name"] == name);
+        assert_eq!(found.map(|event| &event["args"]["ok"]), Some(&Value::from(ok)), "{name}: {trace}");
     }
-    assert!(row("build", &a).contains(&format!("<td>{first}<td>")), "what it waited for\n{rows}");
-    fleet.xtask(&["build-all", "a", "--timings=again.html"]).expect(0, &["1 present", "timings: again.html"]);
-    let page = std::fs::read_to_string(fleet.path("again.html")).unwrap();
-    assert!(page.contains("nothing to do") && !page.contains("</i>build<"), "{page}");
+    let record: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let spans = record["spans"].as_array().unwrap();
+    let seconds = |name: &str| {
+        let span = spans.iter().find(|span| span["what"] == "build" && span["name"] == name).unwrap();
+        span["end"].as_f64().unwrap() - span["start"].as_f64().unwrap()
+    };
+    // A job takes what was built for it, not what the whole `nix build` took.
+    let of = |job: usize| record["jobs"][job]["build_seconds"].as_f64().unwrap();
+    assert!((of(0) - seconds(&a) - seconds(&first)).abs() < 0.01 && seconds(&first) > 0.1, "{record:#}");
+    assert!(of(3) < of(0) / 2.0, "{record:#}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
-use xshell::{Shell, TempDir};
+use tempfile::TempDir;
 
 /// A fleet in a folder of its own that is removed with it.
 pub struct Fleet {
@@ -23,7 +23,7 @@ impl Fleet {
     /// One host a row; the text is the Nix expression of its system. In scope are `build NAME SCRIPT`, a
     /// derivation whose script is run by the sandbox's shell without any other program, and `shared`.
     pub fn new(hosts: &[(&str, &str)]) -> Self {
-        let dir = Shell::new().unwrap().create_temp_dir().unwrap();
+        let dir = TempDir::new().unwrap();
         let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let nonce = format!("{:x}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos());
         let fleet = Self { root, nonce, _dir: dir };

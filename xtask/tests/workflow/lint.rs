@@ -51,7 +51,7 @@ fn found_in(program: &str, args: &[&str], from: &str, to: &str) -> String {
 
 #[test]
 #[ignore = "needs zizmor and actionlint; `cargo xtask ci` runs it and says where they are not installed"]
-fn the_linters_find_planted_faults() {
+fn with_linters_planted_faults_are_found() {
     let zizmor = ["--offline", "--persona", "pedantic"];
     // The linter, what is replaced by what, and a word of what it says.
     let rows: [(&str, &[&str], &str, &str, &str); 5] = [

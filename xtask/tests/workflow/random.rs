@@ -14,10 +14,8 @@ fn affected_agrees_with_evaluating_everything() {
     let number = |key: &str| std::env::var(key).ok().map(|text| text.parse::<u64>().unwrap());
     let edits = number("DRYDOCK_EDITS").unwrap_or(EDITS);
     let mut random = Random(number("DRYDOCK_SEED").unwrap_or(0x5DEE_CE66_D1CE_4E5B));
-    let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir().canonicalize().unwrap()).unwrap();
-    // A name that no other process uses: Nix and Drydock remember what they read by its path.
-    let root = dir.join(format!("drydock-random-edits-{}", std::process::id()));
-    fs::create_dir(&root).unwrap();
+    let dir = tempfile::TempDir::new().unwrap();
+    let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
     let demo = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/demo");
     copy(&demo, &root);
     git(&root, &["init", "--quiet", "--initial-branch=main"]);
@@ -40,7 +38,6 @@ fn affected_agrees_with_evaluating_everything() {
     }
     // Without this the edits could all be harmless and the test prove nothing.
     assert!(edits < EDITS || (changed > 0 && unchanged > 0), "{changed} {unchanged}");
-    fs::remove_dir_all(&root).unwrap();
     println!("{edits} edits: {changed} hosts changed, {unchanged} unchanged, {broken} broken, all as expected");
 }
 

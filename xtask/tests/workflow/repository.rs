@@ -7,7 +7,7 @@ use std::{
 };
 
 use camino::Utf8PathBuf;
-use xshell::{Shell, TempDir};
+use tempfile::TempDir;
 
 pub struct Repository {
     pub root: Utf8PathBuf,
@@ -17,7 +17,7 @@ pub struct Repository {
 impl Repository {
     /// A repository with one committed fleet; the names are its hosts, which all use `shared/text.nix`.
     pub fn new(hosts: &[&str]) -> Self {
-        let dir = Shell::new().unwrap().create_temp_dir().unwrap();
+        let dir = TempDir::new().unwrap();
         let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let repository = Self { root, _dir: dir };
         let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();

@@ -214,18 +214,16 @@ description = \"stays\"
 
     #[test]
     fn hosts_are_copied_in_turn_and_the_others_leave() {
-        let folder = std::env::temp_dir().join(format!("drydock-bench-test-{}", std::process::id()));
-        let root = Utf8PathBuf::from_path_buf(folder).unwrap();
+        let root = crate::files::Temporary::new().unwrap();
         write(&root, matrix::FILE, MATRIX).unwrap();
         for host in ["big", "medium", "small"] {
             write(&root, &format!("hosts/{host}/default.nix"), "{ }\n").unwrap();
         }
         write(&root, "hosts/big/part/more.nix", "{ }\n").unwrap();
-        Scratch { root: root.clone() }.multiply(5).unwrap();
+        Scratch { root: root.to_owned() }.multiply(5).unwrap();
         // Reading holds the rows against the folders.
         let read = Matrix::read(&root, matrix::FILE.into()).map(|matrix| matrix.hosts);
         let more = root.join("hosts/big-3/part/more.nix").is_file();
-        fs::remove_dir_all(&root).unwrap();
         let rows: Vec<(String, usize)> =
             read.unwrap().iter().map(|host| (host.name.to_string(), host.tags.len())).collect();
         let expected = [("big", 1), ("big-2", 1), ("big-3", 1), ("small", 0), ("small-2", 0)];

@@ -4,36 +4,31 @@
 mod fleet;
 mod measure;
 mod memory;
-mod plot;
 mod real;
 mod report;
 mod synthetic;
 mod tools;
 
-use std::{env, fs};
+use std::fs;
 
-use anyhow::{Context as _, Result};
-use camino::{Utf8Path, Utf8PathBuf};
+use anyhow::Result;
+use camino::Utf8Path;
 
 use super::{DONE, INTERRUPTED};
-use crate::{flags::Bench, nix::Nix, process::Cancel};
+use crate::{files::Temporary, flags::Bench, nix::Nix, process::Cancel};
 
 /// Hosts of the fleet that is measured where nothing else is asked for.
 const HOSTS: u16 = 32;
 
 pub fn run(flags: &Bench, cancel: &Cancel) -> Result<u8> {
     let nix = Nix::find(cancel)?;
-    let base =
-        Utf8PathBuf::from_path_buf(env::temp_dir()).ok().context("the folder for temporary files is not UTF-8")?;
-    let base = base.join(format!("drydock-bench-{}", std::process::id()));
+    let base = Temporary::new()?;
     println!("{}\n", machine(&nix, flags));
     let missing = tools::missing();
     if !missing.is_empty() {
         println!("Not measured, because not on PATH: {}.\n", missing.join(", "));
     }
     let measured = measure(flags, &base, cancel);
-    // Best effort: a folder that stays behind is no reason to hide what was measured.
-    let _ = fs::remove_dir_all(&base);
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
@@ -66,7 +61,6 @@ fn measure(flags: &Bench, base: &Utf8Path, cancel: &Cancel) -> Result<()> {
             all.extend(synthetic::build(flags, base, usize::from(*hosts), cancel)?);
         }
         println!("{}", report::markdown(&all));
-        draw(flags, "trivial.svg", || report::bars(&all))?;
     }
     if !flags.growth.is_empty() {
         let mut sizes = Vec::new();
@@ -75,19 +69,10 @@ fn measure(flags: &Bench, base: &Utf8Path, cancel: &Cancel) -> Result<()> {
             sizes.push((hosts, synthetic::evaluate(flags, base, hosts, cancel)?));
         }
         println!("{}", report::growth(&sizes));
-        draw(flags, "growth.svg", || plot::growth(&sizes))?;
     }
     if let Some(from) = &flags.real {
         let all = real::evaluate(flags, from, base, cancel)?;
         println!("{}", report::markdown(&all));
-        draw(flags, "real.svg", || report::bars(&all))?;
     }
     Ok(())
-}
-
-fn draw(flags: &Bench, name: &str, plot: impl Fn() -> String) -> Result<()> {
-    let Some(folder) = &flags.svg else { return Ok(()) };
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
-    let path = folder.join(name);
-    fs::write(&path, plot()).with_context(|| format!("cannot write {path}"))
 }

@@ -1,4 +1,4 @@
-//! Measured seconds and bytes in, Markdown tables and an SVG plot out.
+//! Writes measured seconds and bytes as Markdown tables.
 
 use super::memory::Peak;
 
@@ -132,55 +132,11 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Bars of the medians on a logarithmic scale from 10 ms on.
-pub fn bars(comparisons: &[Comparison]) -> String {
-    const LEFT: f64 = 330.0;
-    const WIDTH: f64 = 360.0;
-    const LINE: f64 = 18.0;
-    let measured = |series: &&Series| !series.samples.is_empty();
-    let most = comparisons.iter().flat_map(|c| &c.series).filter(measured).map(Series::median).fold(0.1, f64::max);
-    let decades = (most / 0.01).log10().ceil().max(1.0);
-    let x = |seconds: f64| LEFT + WIDTH * ((seconds / 0.01).log10() / decades).clamp(0.0, 1.0);
-    let mut body = String::new();
-    let mut y = 20.0;
-    for comparison in comparisons {
-        body += &format!("<text x=\"8\" y=\"{y}\" font-weight=\"bold\">{}</text>\n", escaped(&comparison.title));
-        for series in comparison.series.iter().filter(measured) {
-            y += LINE;
-            let median = series.median();
-            let (end, colour) = (x(median), if series.is_ours() { "#2a6f97" } else { "#b8b8b8" });
-            let width = (end - LEFT).max(1.0);
-            body += &format!(
-                "<text x=\"20\" y=\"{y}\">{}</text><rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"12\" \
-                 fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{y}\">{}</text>\n",
-                escaped(&series.name),
-                y - 10.0,
-                end + 6.0,
-                seconds(median)
-            );
-        }
-        y += LINE * 1.6;
-    }
-    drawing(LEFT + WIDTH + 80.0, y, &body)
-}
-
-/// A whole SVG file on white, so that it can be read on a dark page too.
-pub fn drawing(width: f64, height: f64, body: &str) -> String {
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height:.0}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
-    )
-}
-
-pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
-    pub fn series(name: &str, seconds: &[f64], megabytes: Option<(u64, u64)>) -> Series {
+    fn series(name: &str, seconds: &[f64], megabytes: Option<(u64, u64)>) -> Series {
         let peak = megabytes.map(|(all, own)| Peak { all: all * 1_000_000, own: own * 1_000_000 });
         let samples = seconds.iter().map(|&seconds| Sample { seconds, peak }).collect();
         Series { name: name.into(), samples, failed: false }
@@ -221,16 +177,5 @@ pub mod tests {
 |  |  | memory | – | 80 MB (40 MB) |
 ";
         assert_eq!(growth(&[(1, at(0.02, None)), (100, at(3.0, Some((80, 40))))]), expected);
-    }
-
-    #[test]
-    fn a_plot_escapes_its_words_grows_with_the_seconds_and_leaves_out_what_failed() {
-        let plot = bars(&example());
-        assert!(plot.contains("a &lt;b&gt;") && !plot.contains("<b>") && !plot.contains("another"));
-        let widths: Vec<f64> = plot
-            .match_indices("width=\"")
-            .filter_map(|(at, found)| plot[at + found.len()..].split('"').next()?.parse().ok())
-            .collect();
-        assert!(widths.len() == 3 && widths[1] < widths[2], "{widths:?}");
     }
 }

@@ -87,8 +87,15 @@ pub fn make(flags: &flags::Entry, fleet: &Fleet, name: &str, ids: &str, cancel: 
     seconds.total = started.elapsed().as_secs_f64();
     let source = build_all::source(fleet, cancel);
     let command = format!("ci entry {name}");
-    let record =
-        Record { version: VERSION, command, fleet: source, nix: nix.version.to_string(), seconds, jobs: records };
+    let record = Record {
+        version: VERSION,
+        command,
+        fleet: source,
+        nix: nix.version.to_string(),
+        seconds,
+        jobs: records,
+        spans: options.timings.spans(),
+    };
     write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
     let images = link_images(&flags.out.join("images"), &record.jobs)?;
     eprint!("{}", table::render(&record, Paint { colour: false }));

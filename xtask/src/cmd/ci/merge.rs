@@ -83,7 +83,15 @@ fn complete(plan: &PlanFile, mut records: Vec<Record>) -> Vec<Record> {
         let nix = records.first().map_or_else(String::new, |record| record.nix.clone());
         others.sort_by(|a, b| a.job.cmp(&b.job));
         let seconds = StageSeconds::default();
-        records.push(Record { version: VERSION, command: "ci plan".into(), fleet, nix, seconds, jobs: others });
+        records.push(Record {
+            version: VERSION,
+            command: "ci plan".into(),
+            fleet,
+            nix,
+            seconds,
+            jobs: others,
+            spans: vec![],
+        });
     }
     records
 }

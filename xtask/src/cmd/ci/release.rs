@@ -56,7 +56,15 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     let source = build_all::source(&fleet, cancel);
     let revision = source.revision.clone();
     let command = "ci release".to_owned();
-    let record = Record { version: VERSION, command, fleet: source, nix: nix.version.to_string(), seconds, jobs };
+    let record = Record {
+        version: VERSION,
+        command,
+        fleet: source,
+        nix: nix.version.to_string(),
+        seconds,
+        jobs,
+        spans: options.timings.spans(),
+    };
     eprint!("{}", table::render(&record, Paint { colour: false }));
     let refused: Vec<String> = record.jobs.iter().filter_map(too_large).collect();
     refused.iter().for_each(|text| eprintln!("{text}"));

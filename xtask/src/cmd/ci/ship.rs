@@ -80,8 +80,7 @@ mod tests {
 
     #[test]
     fn a_release_is_whole_or_refused() {
-        let dir = Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap();
-        let dir = dir.join(format!("drydock-ship-{}", std::process::id()));
+        let dir = crate::files::Temporary::new().unwrap();
         let put = |name: &str, text: &str| write(&dir.join(name), text).unwrap();
         put("a.iso", "a");
         put("b.iso", "b");
@@ -94,6 +93,5 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.join("SHA256SUMS")).unwrap(), "00  a.iso\n11  b.iso\n");
         fs::remove_file(dir.join("a.iso")).unwrap();
         assert!(gather(&dir).is_err(), "a.iso is gone");
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

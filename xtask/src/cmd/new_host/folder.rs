@@ -96,15 +96,13 @@ pub fn commit(
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use xshell::{Shell, TempDir};
-
     use super::*;
+    use crate::files::Temporary;
 
-    fn root() -> (Utf8PathBuf, TempDir) {
-        let dir = Shell::new().unwrap().create_temp_dir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+    fn root() -> Temporary {
+        let root = Temporary::new().unwrap();
         fs::create_dir(root.join("hosts")).unwrap();
-        (root, dir)
+        root
     }
 
     fn names(root: &Utf8Path) -> Vec<String> {
@@ -116,7 +114,7 @@ mod tests {
 
     #[test]
     fn folder_and_row_come_together() {
-        let (root, _dir) = root();
+        let root = root();
         let matrix = root.join("hosts/hosts.toml");
         fs::write(&matrix, "old").unwrap();
         fs::set_permissions(&matrix, fs::Permissions::from_mode(0o600)).unwrap();
@@ -130,7 +128,7 @@ mod tests {
 
     #[test]
     fn where_the_row_cannot_come_the_folder_does_not_stay() {
-        let (root, _dir) = root();
+        let root = root();
         let files = [("default.nix".into(), "{ }".to_owned())];
         // The row cannot be written, and then it can be written and not be put in place.
         let error = commit(&root, "hosts/web", &files, &root.join("absent/hosts.toml"), "new").unwrap_err();

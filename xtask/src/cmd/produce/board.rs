@@ -9,15 +9,16 @@ use std::{
 
 use anyhow::Result;
 
+use super::clock::Clock;
+
 use crate::{
-    cmd::timings::Clock,
     eval::{self, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome, Reads},
     memory::Evaluated,
     nix::{Nix, argv::BuildOptions},
     process::Cancel,
     progress::{Event, Progress},
-    realise,
+    realise::{self, Update},
     report::record::{JobRecord, StageSeconds},
     timings::Timings,
 };
@@ -113,29 +114,23 @@ impl<'a> Board<'a> {
         let began = Instant::now();
         let shared = match batch.len() {
             1 => String::new(),
-            n => format!(" (with {} more)", n - 1),
+            n => format!("with {} more: ", n - 1),
         };
-        let mut on_activity = |activity: &realise::Activity| {
-            let standing = format!(
-                "builds {}/{}, downloads {}/{}{shared} {}",
-                activity.builds.0,
-                activity.builds.1,
-                activity.fetches.0,
-                activity.fetches.1,
-                activity.current.join(" ")
-            );
-            for (id, _) in batch {
-                self.progress.tell(Event::Standing(id.clone(), standing.clone()));
+        let mut tell = |update: Update<'_>| match update {
+            Update::Activity(activity) => {
+                for (id, _) in batch {
+                    self.progress.tell(Event::Standing(id.clone(), format!("{shared}{activity}")));
+                }
             }
+            Update::Note(text) => self.progress.tell(Event::Note(text)),
+            Update::Started { .. } | Update::Log { .. } => {}
         };
-        let mut on_note = |text| self.progress.tell(Event::Note(text));
-        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut on_activity, &mut on_note)? {
+        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut tell)? {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
             }
-            let took = (!matches!(realised.outcome, Outcome::Present)).then(|| began.elapsed().as_secs_f64());
-            self.end(&realised.id, realised.outcome, took, realised.machine);
+            self.end(&realised.id, realised.outcome, realised.seconds, realised.machine);
         }
         let mut state = self.lock();
         let first = state.seconds.build;

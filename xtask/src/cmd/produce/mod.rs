@@ -1,6 +1,7 @@
 //! Jobs in, their records out: evaluation and realisation side by side, for every verb that builds.
 
 mod board;
+mod clock;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +13,7 @@ use std::{
 use anyhow::Result;
 use camino::Utf8PathBuf;
 
-use self::board::Board;
-use super::timings::Clock;
+use self::{board::Board, clock::Clock};
 use crate::{
     eval::{self, Limits, Sources},
     flags::StageFlags,
@@ -58,8 +58,7 @@ impl Options {
                 timeout: flags.timeout,
                 max_silent_time: flags.max_silent_time,
                 builders: flags.builders.clone(),
-                rebuild: false,
-                out_link: None,
+                ..BuildOptions::default()
             },
             roots: None,
             timings: Timings::default(),

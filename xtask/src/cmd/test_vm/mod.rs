@@ -20,7 +20,7 @@ use super::{
     build_all,
     produce::{self, Options},
     reuse::{self, Derived},
-    setup, timings,
+    setup,
 };
 use crate::{
     diagnostic::usage,
@@ -91,11 +91,10 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
         nix: nix.version.to_string(),
         seconds,
         jobs,
+        spans: timings.spans(),
     };
     report(flags, &record)?;
-    if let Some(file) = &flags.timings.timings {
-        timings::write(file.as_ref(), &timings, "test-vm", &record.fleet, &record.nix)?;
-    }
+    build_all::write_trace(flags.trace.as_deref(), &record.spans)?;
     Ok(match (cancel.is_set(), record.succeeded()) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
@@ -142,7 +141,7 @@ fn choices(flags: &TestRunFlags, fleet: &Fleet, jobs: &[Job], cancel: &Cancel) -
         let cpu = Cpu::of(job.system.as_str()).ok_or_else(|| {
             usage(format!("{} is {}: VM tests are for x86_64, i686 and aarch64", job.id.host, job.system))
         })?;
-        let try_out = || match kvm::probe(cancel) {
+        let try_out = || match kvm::known(cancel) {
             Kvm::Untried { .. } if matches!(driver(flags, fleet, &job.id, cancel), Ok(Ok(_))) => kvm::probe(cancel),
             verdict => verdict,
         };
@@ -265,8 +264,8 @@ impl Session<'_> {
         let prefix = format!("{}.{}", id.host, test_of(id));
         let say = |said: Said<'_>| match said {
             Said::Line(line) => progress.tell(Event::Line(format!("{prefix}: {line}"))),
-            Said::Subtest("") => {}
-            Said::Subtest(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
+            Said::Now("") => {}
+            Said::Now(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
         };
         if demands && place == Place::Outside {
             say(Said::Line("demands KVM, which is not used here: its driver runs outside Nix's sandbox"));
@@ -279,7 +278,7 @@ impl Session<'_> {
             Place::Sandbox => None,
         };
         let limit = self.limit(choice.accel);
-        let nix_options = place::nix_options(&self.settings, choice.accel);
+        let settings = place::nix_settings(&self.settings, choice.accel);
         let mut runs: Vec<Run> = Vec::new();
         let dir = room(id, &format!(".run-{}", std::process::id()))?;
         for round in 0..self.flags.repeat {
@@ -287,27 +286,33 @@ impl Session<'_> {
                 say(Said::Line(&format!("run {} of {}", round + 1, self.flags.repeat)));
             }
             let test = Test {
+                nix: self.nix,
+                id,
                 derivation,
                 place,
                 choice,
                 driver: driver.clone(),
                 dir: &dir,
-                options: BuildOptions { timeout: Some(limit.as_secs()), ..self.build.clone() },
-                nix_options: &nix_options,
+                options: BuildOptions {
+                    timeout: Some(limit.as_secs()),
+                    settings: settings.clone(),
+                    ..self.build.clone()
+                },
+                timings: &self.timings,
                 rerun: self.flags.rerun || self.flags.repeat > 1,
                 timeout: limit,
                 scale: if demands && choice.accel == Accel::Tcg { place::TCG_SCALE } else { 1 },
             };
             let run = test.run(cancel, &say)?;
             let interrupted = matches!(run.verdict, Verdict::Interrupted);
-            let failed = matches!(run.verdict, Verdict::Failed(_));
+            let failed = matches!(run.verdict, Verdict::Failed(_) | Verdict::Prevented(_));
             // The files of a failure are worth more than those of a later pass.
             let keep = failed || !runs.iter().any(|run| matches!(run.verdict, Verdict::Failed(_)));
             if keep && !interrupted {
                 record::keep(&dir, id)?;
             }
             runs.push(run);
-            if interrupted {
+            if interrupted || matches!(runs.last().map(|run| &run.verdict), Some(Verdict::Prevented(_))) {
                 break;
             }
         }

@@ -47,7 +47,7 @@ pub fn of(job: &Job, derivation: &Derivation, place: Place, choice: &Choice, run
     let passed = runs.iter().filter(|run| matches!(run.verdict, Verdict::Passed | Verdict::PassedBefore)).count();
     let count = runs.len();
     let all = runs.iter().map(|run| run.took.as_secs_f64()).sum::<f64>();
-    let is_failure = |run: &Run| matches!(run.verdict, Verdict::Failed(_));
+    let is_failure = |run: &Run| matches!(run.verdict, Verdict::Failed(_) | Verdict::Prevented(_));
     let telling = runs.iter().rposition(is_failure).unwrap_or(count.saturating_sub(1));
     let Some(run) = runs.into_iter().nth(telling) else {
         return JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
@@ -56,6 +56,13 @@ pub fn of(job: &Job, derivation: &Derivation, place: Place, choice: &Choice, run
         Verdict::Passed => Outcome::Built,
         Verdict::PassedBefore => Outcome::Present,
         Verdict::Interrupted => Outcome::NotRun { reason: "interrupted".into() },
+        Verdict::Prevented(failure) => Outcome::Failed(Failure {
+            message: format!(
+                "the test did not run, because something that it needs was not built:\n{}",
+                failure.message
+            ),
+            ..failure.clone()
+        }),
         Verdict::Failed(why) => Outcome::Failed(failure(&job.id, derivation, &run, why, fleet, (passed, count))),
     };
     let test = TestRecord {

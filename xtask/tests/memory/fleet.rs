@@ -225,7 +225,7 @@ const HOST: &str = r#"{ name, row, directory, stamp }:
 
 /// The flake as it may be written: with hosts kept apart, with `self` in every derivation, with hosts that know of
 /// each other, and with the row and the folder read in other ways.
-pub const FLAKES: [&str; 4] = [
+pub const FLAKES: [&str; 6] = [
     r#"{
   outputs = { self }: let
     matrix = builtins.fromTOML (builtins.readFile ./hosts/hosts.toml);
@@ -271,10 +271,34 @@ pub const FLAKES: [&str; 4] = [
   in { hydraJobs = builtins.mapAttrs host matrix.host; };
 }
 "#,
+    r#"{
+  outputs = { self }: let
+    matrix = builtins.fromTOML (builtins.readFile ./hosts/hosts.toml);
+    host = name: row: import ./lib/host.nix {
+      inherit name;
+      row = matrix.defaults // row;
+      directory = ./hosts + "/${name}";
+      stamp = if self ? rev then "clean" else "changed";
+    };
+  in { hydraJobs = builtins.mapAttrs host matrix.host; };
+}
+"#,
+    r#"{
+  outputs = inputs: let
+    matrix = builtins.fromTOML (builtins.readFile ./hosts/hosts.toml);
+    host = name: row: import "${inputs.self}/lib/host.nix" {
+      inherit name;
+      row = matrix.defaults // row;
+      directory = inputs.self + "/hosts/${name}";
+      stamp = if row.description == "1" then inputs.self.lastModifiedDate else "";
+    };
+  in { hydraJobs = builtins.mapAttrs host matrix.host; };
+}
+"#,
 ];
 
 /// What a host may be made of; the last two do not evaluate and do not build.
-pub const KINDS: usize = 9;
+pub const KINDS: usize = 19;
 
 pub fn host(kind: usize, random: &mut Random) -> String {
     let number = random.below(3);
@@ -287,7 +311,17 @@ pub fn host(kind: usize, random: &mut Random) -> String {
         4 => "${../../files}".to_owned(),
         5 => "${if builtins.pathExists ./extra.nix then import ./extra.nix else \"none\"}".to_owned(),
         6 => "${../../files/run.sh} ${toString (import (../../modules + \"/m0.nix\"))}".to_owned(),
-        7 => "${throw \"broken\"}".to_owned(),
+        7 => format!("${{builtins.hashFile \"sha256\" ../../data/d{module}.txt}}"),
+        8 => format!("${{builtins.hashString \"md5\" \"${{../../files/deep/conf}}\"}} {number}"),
+        9 => format!("${{builtins.readFile (toString ./. + \"/../../data/d{module}.txt\")}}"),
+        10 => "${builtins.substring 11 8 (toString ./default.nix)}".to_owned(),
+        11 => "${builtins.hashString \"md5\" (baseNameOf ../..)}".to_owned(),
+        12 => format!("${{builtins.readFile (../../data/d + \"{module}.txt\")}}"),
+        13 => "${builtins.path { path = ../../files; name = \"f\"; filter = p: t: t == \"directory\" || baseNameOf p == \"conf\"; }}".to_owned(),
+        14 => "${let readDir = builtins.readFile; in readDir ../../README.md}".to_owned(),
+        15 => "${builtins.hashString \"md5\" __curPos.file}".to_owned(),
+        16 => "${builtins.head (builtins.match \".*/([a-z]+[.]md)\" (toString ../../README.md))}".to_owned(),
+        17 => "${throw \"broken\"}".to_owned(),
         _ => return format!("{{ name, row, stamp, build }}: build name \"echo {number}; exit 1\"\n"),
     };
     format!("{{ name, row, stamp, build }}: build name \"echo {number} '{value}' ${{stamp}} > $out\"\n")

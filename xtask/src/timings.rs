@@ -1,16 +1,15 @@
-//! What began and what ended in, spans of time out: who worked when, for whoever wants to know what a run
-//! waited for. Collected from all threads; what it means is found out afterwards (`critical`).
-
-pub mod critical;
+//! Collects from all threads what began and what ended: the spans of time of a run.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// What a span is the time of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum What {
     /// Something that Drydock does itself while nothing else runs, such as hashing images.
     Step,
@@ -31,29 +30,30 @@ pub enum What {
 }
 
 /// The time of one thing. Seconds count from the beginning of the run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Span {
     pub what: What,
     /// What a person calls it: a job, the name of a derivation, a step.
     pub name: String,
     /// The derivation or the store path, where there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
     /// The process that it happened in, as an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<usize>,
-    /// What was done before it by the same worker, as an index.
-    pub after: Option<usize>,
     pub start: f64,
     pub end: f64,
     pub ok: bool,
     /// Most resident bytes of an evaluator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     /// The remote machine that built it; empty where it was this one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
-    /// The jobs that a realiser was given.
-    pub jobs: Vec<String>,
 }
 
 impl Span {
+    /// How long it took.
     pub fn seconds(&self) -> f64 {
         self.end - self.start
     }
@@ -97,22 +97,15 @@ impl Timings {
             name: name.into(),
             key: String::new(),
             within: within.map(|mark| mark.0),
-            after: None,
             start: self.now(),
             end: f64::NAN,
             ok: true,
             memory: None,
             machine: String::new(),
-            jobs: Vec::new(),
         };
         let mut spans = self.lock();
         spans.push(span);
         Mark(spans.len() - 1)
-    }
-
-    /// Says what the same worker did before.
-    pub fn follows(&self, mark: Mark, before: Option<Mark>) {
-        self.tell(mark, |span| span.after = before.map(|before| before.0));
     }
 
     /// What began goes on in another process.
@@ -168,6 +161,12 @@ impl Timings {
         done
     }
 
+    /// What happened in a process.
+    pub fn within(&self, process: Mark) -> Vec<(Mark, Span)> {
+        let spans = self.spans().into_iter().enumerate().map(|(at, span)| (Mark(at), span));
+        spans.filter(|(_, span)| span.within == Some(process.0)).collect()
+    }
+
     /// All spans by their beginning. What still goes on, because the run was interrupted, ends now.
     pub fn spans(&self) -> Vec<Span> {
         let now = self.now();
@@ -180,55 +179,19 @@ impl Timings {
     }
 }
 
-/// Ends builds when their outputs were there: up to 2.26 Nix says the end of a job's own derivation only when it
-/// ends itself. A build without outputs has failed, or was interrupted, whatever Nix said. `read` gives the text of a derivation, `changed` when a path was last changed.
-pub fn end_with_outputs(
-    spans: &mut [Span],
-    read: &dyn Fn(&str) -> Option<String>,
-    changed: &dyn Fn(&str) -> Option<f64>,
-) {
-    for span in spans.iter_mut().filter(|span| span.what == What::Build && span.ok) {
-        let text = read(&span.key).unwrap_or_default();
-        let outputs = text.split("],[").next().unwrap_or_default();
-        let all: Vec<Option<f64>> = paths(outputs).map(changed).collect();
-        span.ok = all.is_empty() || all.iter().any(Option::is_some);
-        let last = all.into_iter().flatten().fold(f64::NAN, f64::max);
-        if last > span.start && last < span.end {
-            span.end = last;
+/// Spans that do not overlap, one after another, in as few lanes as possible: each goes to the first that is free.
+pub fn lanes<'s>(spans: impl Iterator<Item = &'s Span>) -> Vec<Vec<&'s Span>> {
+    let mut order: Vec<&Span> = spans.collect();
+    order.sort_by(|a, b| a.start.total_cmp(&b.start));
+    let mut lanes: Vec<Vec<&Span>> = Vec::new();
+    for span in order {
+        let is_free = |lane: &&mut Vec<&Span>| lane.last().is_none_or(|last| last.end <= span.start);
+        match lanes.iter_mut().find(is_free) {
+            Some(lane) => lane.push(span),
+            None => lanes.push(vec![span]),
         }
     }
-}
-
-/// For each span the indices of the builds and downloads that it needed. `read` gives the text of a derivation;
-/// the inputs of a derivation and the outputs it names are all store paths in that text.
-pub fn needs(spans: &[Span], read: &dyn Fn(&str) -> Option<String>) -> Vec<Vec<usize>> {
-    let of = |what| spans.iter().enumerate().filter(move |(_, span)| span.what == what);
-    let builds: BTreeMap<&str, usize> = of(What::Build).map(|(n, span)| (span.key.as_str(), n)).collect();
-    let downloads: BTreeMap<&str, usize> = of(What::Download).map(|(n, span)| (span.key.as_str(), n)).collect();
-    let mut outputs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    let mut found = vec![Vec::new(); spans.len()];
-    for (&drv, &at) in &builds {
-        let Some(text) = read(drv) else { continue };
-        let mut own: BTreeSet<usize> = paths(&text).filter_map(|path| downloads.get(path).copied()).collect();
-        for input in paths(&text).filter(|path| path.ends_with(".drv") && *path != drv) {
-            if let Some(build) = builds.get(input) {
-                own.insert(*build);
-            } else if !downloads.is_empty() {
-                let fetched = outputs.entry(input.to_owned()).or_insert_with(|| {
-                    let text = read(input).unwrap_or_default();
-                    paths(&text).filter_map(|path| downloads.get(path).copied()).collect()
-                });
-                own.extend(fetched.iter());
-            }
-        }
-        found[at] = own.into_iter().collect();
-    }
-    found
-}
-
-/// Everything in a derivation's text that is quoted and begins like a path.
-fn paths(text: &str) -> impl Iterator<Item = &str> {
-    text.split('"').filter(|part| part.starts_with('/'))
+    lanes
 }
 
 #[cfg(test)]
@@ -242,13 +205,11 @@ pub mod tests {
             name: name.into(),
             key: format!("/s/{name}.drv"),
             within: None,
-            after: None,
             start,
             end,
             ok: true,
             memory: None,
             machine: String::new(),
-            jobs: Vec::new(),
         }
     }
 
@@ -282,44 +243,10 @@ pub mod tests {
     }
 
     #[test]
-    fn a_build_ends_with_its_last_output() {
-        let read =
-            |_: &str| Some(r#"Derive([("dev","/s/dev","",""),("out","/s/out","","")],[("/s/later",["out"])])"#.into());
-        let changed = |path: &str| match path {
-            "/s/dev" => Some(3.0),
-            "/s/out" => Some(4.0),
-            _ => Some(8.0),
-        };
-        // When it began and ended, whether it is well, and the end that counts.
-        let rows = [(1.0, 9.0, true, 4.0), (5.0, 9.0, true, 9.0), (1.0, 2.0, true, 2.0), (1.0, 9.0, false, 9.0)];
-        for (start, end, ok, expected) in rows {
-            let mut spans = [Span { ok, ..span(What::Build, "a", start, end) }];
-            end_with_outputs(&mut spans, &read, &changed);
-            assert_eq!(spans[0].end, expected, "{start} {end} {ok}");
-        }
-        let mut spans = [span(What::Build, "a", 1.0, 9.0)];
-        end_with_outputs(&mut spans, &|_| None, &changed);
-        assert_eq!((spans[0].end, spans[0].ok), (9.0, true), "a derivation that cannot be read");
-        end_with_outputs(&mut spans, &read, &|_| None);
-        assert_eq!((spans[0].end, spans[0].ok), (9.0, false), "there is no output");
-    }
-
-    #[test]
-    fn needs_are_builds_and_downloads_of_inputs_and_their_outputs() {
-        let spans = [
-            span(What::Build, "a", 0.0, 1.0),
-            span(What::Build, "b", 1.0, 2.0),
-            Span { key: "/s/out-c".into(), ..span(What::Download, "c", 0.0, 1.0) },
-            Span { key: "/s/source".into(), ..span(What::Download, "s", 0.0, 1.0) },
-        ];
-        let read = |drv: &str| {
-            Some(match drv {
-                "/s/b.drv" => r#"Derive([("out","/s/b")],[("/s/a.drv",["out"]),("/s/c.drv",["out"])],["/s/source"])"#,
-                "/s/c.drv" => r#"Derive([("out","/s/out-c")],[("/s/z.drv",["out"])])"#,
-                _ => return None,
-            })
-        };
-        let read = |drv: &str| read(drv).map(str::to_owned);
-        assert_eq!(needs(&spans, &read), [vec![], vec![0, 2, 3], vec![], vec![]]);
+    fn lanes_are_as_few_as_possible() {
+        let times = [(0.0, 2.0), (1.0, 3.0), (2.0, 4.0), (3.5, 5.0), (4.0, 5.0)];
+        let spans: Vec<Span> = times.iter().map(|(start, end)| span(What::Build, "x", *start, *end)).collect();
+        let starts = lanes(spans.iter()).into_iter().map(|lane| lane.iter().map(|span| span.start).collect::<Vec<_>>());
+        assert_eq!(starts.collect::<Vec<_>>(), [vec![0.0, 2.0, 4.0], vec![1.0, 3.5]]);
     }
 }
