@@ -51,6 +51,18 @@ let
         holds = !(tool config) && !(config.users.users ? nixos);
       }
       {
+        says = "${name config}: the initrd has drivers for SATA, NVMe, USB and virtual disks";
+        holds =
+          lib.subtractLists config.boot.initrd.availableKernelModules [
+            "ahci"
+            "nvme"
+            "sd_mod"
+            "usb_storage"
+            "virtio_blk"
+            "virtio_scsi"
+          ] == [ ];
+      }
+      {
         says = "${name config}: no empty password in the installed system";
         holds = lib.all (user: user.initialHashedPassword != "" && user.hashedPassword != "") (
           lib.attrValues config.users.users

@@ -47,6 +47,16 @@ in
   i18n.defaultLocale = lib.mkDefault "en_US.UTF-8";
   networking.firewall.enable = lib.mkDefault true;
   hardware.enableRedistributableFirmware = lib.mkDefault true;
-  boot.tmp.cleanOnBoot = lib.mkDefault true;
+  boot = {
+    tmp.cleanOnBoot = lib.mkDefault true;
+    # No generated hardware-configuration.nix names the disk's driver, and NixOS' own list ends with SATA and NVMe.
+    initrd.availableKernelModules = [
+      "usb_storage"
+      "uas"
+      "virtio_pci"
+      "virtio_blk"
+      "virtio_scsi"
+    ];
+  };
   environment.systemPackages = [ pkgs.vim ];
 }

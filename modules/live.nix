@@ -58,7 +58,8 @@ in
       appendToMenuLabel = lib.mkDefault " ${name}";
       squashfsCompression =
         {
-          fast = "zstd -Xcompression-level 6";
+          # docs/fleet.md has what each level costs.
+          fast = "zstd -Xcompression-level 3";
           small = "zstd -Xcompression-level 19";
           none = null;
         }

@@ -4,7 +4,10 @@ import time
 
 # Written before this script: `site`, what ci/tests/real made on this machine.
 CACHE = "http://10.0.2.100"
-SETTINGS = f"export NIX_CONFIG=$'substituters = {CACHE}\\nrequire-sigs = false\\nconnect-timeout = 5'; "
+# What NixOS writes by itself (units, /etc, the toplevel) would otherwise be built on the machine, with tools that
+# this cache does not have.
+LINES = [f"substituters = {CACHE}", "always-allow-substitutes = true", "require-sigs = false", "connect-timeout = 5"]
+SETTINGS = "export NIX_CONFIG=$'" + "\\n".join(LINES) + "'; "
 PROFILE = "/nix/var/nix/profiles/system"
 
 

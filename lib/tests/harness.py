@@ -147,7 +147,8 @@ def start(machine: "QemuMachine") -> None:
             machine.shell.settimeout(None)
             return
         except (RuntimeError, TimeoutError) as error:
-            if attempt == 6:
+            # A machine whose QEMU has ended will not answer.
+            if attempt == 6 or "disconnected" in str(error):
                 raise
             photograph(machine)
             machine.log(f"no root shell after {attempt * 5} minutes ({error}), waiting on")
