@@ -3,9 +3,9 @@ rec {
   default = fleet;
   fleet = {
     path = ./fleet;
-    description = "A fleet of one host that takes modules and the xtask tool from Drydock";
+    description = "A fleet of one host that takes modules and the program from Drydock";
     welcomeText = ''
-      Add your ssh key in hosts/admins.nix, then: nix run .#xtask -- build-all
+      Add your ssh key in hosts/admins.nix, then: nix run .#drydock -- build-all
     '';
   };
 }

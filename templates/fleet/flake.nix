@@ -16,7 +16,7 @@
     {
       inherit (fleet) nixosConfigurations hydraJobs checks;
       packages = builtins.mapAttrs (
-        system: isos: isos // { inherit (drydock.packages.${system}) xtask; }
+        system: isos: isos // { inherit (drydock.packages.${system}) drydock; }
       ) fleet.packages;
       inherit (drydock) formatter devShells;
     };

@@ -1,28 +1,28 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
-mod bench;
 mod cache;
 mod ci;
 mod compare;
+mod completions;
 mod hosts;
 
 use std::time::Duration;
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, builder::StyledStr};
 
 use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, produce::Options, timings::Timings};
 
-pub use bench::Bench;
 pub use cache::{CacheFlags, Why};
 pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
-pub use hosts::{Check, List, NewHost};
+pub use completions::Completions;
+pub use hosts::{Check, Doctor, List, NewHost};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "drydock", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 a job failed, 2 wrong use or configuration, 3 this machine lacks something, 130 interrupted.
 
@@ -33,6 +33,26 @@ First steps:
 pub struct Xtask {
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// The command line of the program as it was called: its help names it so.
+pub fn command(called: &'static str) -> Command {
+    as_called(Xtask::command().bin_name(called), called)
+}
+
+fn as_called(mut command: Command, called: &'static str) -> Command {
+    let renamed = |text: &StyledStr| StyledStr::from(text.to_string().replace("cargo xtask", called));
+    let [about, long_about, after_help] =
+        [command.get_about(), command.get_long_about(), command.get_after_help()].map(|text| text.map(renamed));
+    command = if let Some(text) = about { command.about(text) } else { command };
+    command = if let Some(text) = long_about { command.long_about(text) } else { command };
+    command = if let Some(text) = after_help { command.after_help(text) } else { command };
+    command
+        .mut_args(|arg| match arg.get_help().map(renamed) {
+            Some(help) => arg.help(help),
+            None => arg,
+        })
+        .mut_subcommands(|subcommand| as_called(subcommand, called))
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +71,6 @@ pub enum Verb {
     Matrix(Matrix),
     Report(Report),
     Why(Why),
-    Bench(Bench),
 }
 
 /// Which fleet a verb reads.
@@ -149,7 +168,7 @@ impl Default for StageFlags {
 
 /// The flags as they are where nothing was typed.
 fn defaults<F: Args>() -> F {
-    let matches = F::augment_args(clap::Command::default()).get_matches_from(["defaults"]);
+    let matches = F::augment_args(Command::default()).get_matches_from(["defaults"]);
     F::from_arg_matches(&matches).expect("every flag has a default or may be absent")
 }
 
@@ -201,38 +220,6 @@ pub struct BuildAll {
     /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
     #[arg(long, value_name = "FILE")]
     pub trace: Option<Utf8PathBuf>,
-}
-
-/// Print the completion script for a shell.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Examples:
-  source <(cargo xtask completions bash)                        this bash, now
-  cargo xtask completions zsh > ~/.zfunc/_xtask                 zsh, with ~/.zfunc in fpath
-  cargo xtask completions fish > ~/.config/fish/conf.d/xtask.fish")]
-pub struct Completions {
-    pub shell: clap_complete::Shell,
-}
-
-/// Say what this machine can and cannot do for a fleet, and what to do about it.
-///
-/// Asks Nix, the kernel, remote builders and QEMU side by side, each under a deadline. KVM is judged by
-/// starting a virtual machine, an emulator by running a program with it.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask doctor                   for the fleet in this folder or above it
-  cargo xtask doctor --fleet demo      for the embedded fleet
-  cargo xtask doctor --json            for programs: an object with `version`, `ready` and `findings`
-
-Exit codes: 0 build-all can run (warnings may remain), 2 there is no fleet, 3 something is missing.")]
-pub struct Doctor {
-    /// The fleet: a folder with flake.nix and hosts/hosts.toml, or `demo` for the embedded one
-    #[arg(long, value_name = "PATH", default_value = ".")]
-    pub fleet: String,
-    /// Print JSON: an object with `version`, `ready` and `findings`
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Start a host's live medium, or its installed system, in a virtual machine.

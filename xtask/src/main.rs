@@ -7,7 +7,7 @@ mod flags;
 
 use std::{io, process::ExitCode};
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use drydock_memory as memory;
 use drydock_model::{diagnostic, job, matrix, plan, record, shard, timings};
 use drydock_nix::{files, git, nix, process};
@@ -17,7 +17,8 @@ use report::history;
 
 fn main() -> ExitCode {
     closed_pipes_end_quietly();
-    let flags = flags::Xtask::parse();
+    let matches = flags::command(diagnostic::called()).get_matches();
+    let flags = flags::Xtask::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cmd::run(flags.verb) {
         Ok(code) => ExitCode::from(code),
         // Whoever reads our output has seen enough; that is not a failure.

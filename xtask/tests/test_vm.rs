@@ -52,7 +52,7 @@ impl Fleet {
     /// Runs the host's tests, and requires an exit code and words on stderr.
     #[track_caller]
     fn test(&self, args: &[&str], code: i32, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         command.args(["test-vm", &self.host]).args(args).current_dir(&self.root);
         let output = command.env_remove("CARGO_MANIFEST_DIR").env("CI", "1").output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);

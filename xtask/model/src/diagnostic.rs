@@ -1,6 +1,6 @@
-//! A message and where it belongs in, text for a person out: what went wrong, where, and what to try.
+//! Says to a person what went wrong, where, and what to try.
 
-use std::{fmt, io::IsTerminal as _, ops::Range};
+use std::{fmt, io::IsTerminal as _, ops::Range, sync::OnceLock};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -10,6 +10,18 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Exit code: the run was interrupted; what was finished is kept.
 pub const INTERRUPTED: u8 = 130;
+
+/// How this program was called: by Cargo's alias `cargo xtask`, or by its name.
+pub fn called() -> &'static str {
+    static CALLED: OnceLock<&str> = OnceLock::new();
+    // Cargo tells every program that it runs where it lies itself.
+    CALLED.get_or_init(|| if std::env::var_os("CARGO").is_some() { "cargo xtask" } else { "drydock" })
+}
+
+/// A text for a person, in which the program has the name that it was called by.
+pub fn as_called(text: &str) -> String {
+    text.replace("cargo xtask", called())
+}
 
 /// An error that ends the program with an exit code of its own; anything else that fails is a failed job
 /// or a defect and exits with 1.
@@ -55,15 +67,15 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 #[expect(clippy::print_stderr, reason = "this is where errors are printed")]
 pub fn print_error(error: &anyhow::Error) {
     match error.downcast_ref::<Stop>() {
-        Some(stop) if stop.rendered => eprintln!("{error:#}"),
-        _ => eprintln!("error: {error:#}"),
+        Some(stop) if stop.rendered => eprintln!("{}", as_called(&format!("{error:#}"))),
+        _ => eprintln!("error: {}", as_called(&format!("{error:#}"))),
     }
 }
 
 /// Prints something that a person should know and that stops nothing.
 #[expect(clippy::print_stderr, reason = "this is where warnings are printed")]
 pub fn warn(text: &str) {
-    eprintln!("warning: {text}");
+    eprintln!("warning: {}", as_called(text));
 }
 
 /// One thing that is wrong with a text, and where.

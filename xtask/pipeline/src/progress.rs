@@ -9,7 +9,10 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::job::{JobId, Outcome, Target};
+use crate::{
+    diagnostic::as_called,
+    job::{JobId, Outcome, Target},
+};
 
 /// Something that a watcher wants to know.
 #[derive(Clone, Debug)]
@@ -116,7 +119,7 @@ impl Plain {
                 self.said.remove(id);
                 format!("[{}/{}] {id}: {}", self.ended, self.total, words(id, outcome))
             }
-            Event::Note(text) | Event::Line(text) => text.clone(),
+            Event::Note(text) | Event::Line(text) => as_called(text),
         };
         vec![line]
     }
@@ -158,7 +161,7 @@ impl Terminal {
                     let _ = self.bars.println(format!("{id}: {}", words(&id, &outcome)));
                 }
             }
-            Event::Note(text) | Event::Line(text) => drop(self.bars.println(text)),
+            Event::Note(text) | Event::Line(text) => drop(self.bars.println(as_called(&text))),
         }
     }
 

@@ -1,13 +1,12 @@
-//! `cargo xtask completions`: a shell in, its completion script out, for `cargo xtask` and for `xtask`.
+//! `cargo xtask completions`: prints a completion script for `drydock` and `cargo xtask`, or the manual page.
 
 use std::io::{self, Write as _};
 
 use anyhow::Result;
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::DONE;
-use crate::flags::{Completions, Xtask};
+use crate::flags::{self, Completions};
 
 /// Bash asks one function about everything that begins with `cargo`: ours answers for `cargo xtask` and
 /// leaves the rest to whatever answered before.
@@ -19,7 +18,7 @@ _cargo_xtask() {
     if [ "${COMP_WORDS[1]}" = xtask ]; then
         COMP_WORDS=("${COMP_WORDS[@]:1}")
         COMP_CWORD=$((COMP_CWORD - 1))
-        _xtask xtask "$2" "$3"
+        _drydock drydock "$2" "$3"
     elif [ -n "$_xtask_before" ] && [ "$_xtask_before" != _cargo_xtask ]; then
         "$_xtask_before" "$@"
     fi
@@ -33,7 +32,7 @@ _cargo_xtask() {
     if [[ ${words[2]} == xtask ]]; then
         shift words
         (( CURRENT-- ))
-        _xtask "$@"
+        _drydock "$@"
     elif (( $+functions[_cargo] )) || autoload -U +X _cargo 2>/dev/null; then
         _cargo "$@"
     fi
@@ -47,19 +46,25 @@ complete -c cargo -n "__fish_seen_subcommand_from xtask" -f -a '(complete --do-c
 "#;
 
 pub fn run(flags: &Completions) -> Result<u8> {
-    io::stdout().lock().write_all(&script(flags.shell))?;
+    io::stdout().lock().write_all(&flags.what.shell().map_or_else(manual, |shell| Ok(script(shell)))?)?;
     Ok(DONE)
+}
+
+/// The manual page, for man(1).
+fn manual() -> Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(flags::command("drydock")).render(&mut page)?;
+    Ok(page)
 }
 
 fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    let mut command = Xtask::command().name("xtask").bin_name("xtask");
-    clap_complete::generate(shell, &mut command, "xtask", &mut script);
+    clap_complete::generate(shell, &mut flags::command("drydock"), "drydock", &mut script);
     script.extend_from_slice(match shell {
         Shell::Bash => BASH.as_bytes(),
         Shell::Zsh => ZSH.as_bytes(),
         Shell::Fish => FISH.as_bytes(),
-        // The other shells complete `xtask`, which is what an installed program is called.
+        // The other shells complete `drydock`, which is what an installed program is called.
         _ => b"",
     });
     script

@@ -1,7 +1,6 @@
 //! One file a verb; the only place where stages are put together.
 
 mod affected;
-mod bench;
 mod boot;
 mod build_all;
 mod check;
@@ -46,7 +45,6 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Boot(flags) => boot::run(&flags, cancel),
         Verb::TestVm(flags) => test_vm::run(&flags, cancel),
         Verb::Doctor(flags) => doctor::run(&flags, cancel),
-        Verb::Bench(flags) => bench::run(&flags, cancel),
         Verb::Why(flags) => why::run(&flags, cancel),
         Verb::Affected(flags) => affected::run(&flags, cancel),
         Verb::Diff(flags) => diff::run(&flags, cancel),

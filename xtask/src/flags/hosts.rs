@@ -93,3 +93,24 @@ pub struct NewHost {
     #[arg(long, value_name = "PATH", default_value = ".")]
     pub fleet: String,
 }
+
+/// Say what this machine can and cannot do for a fleet, and what to do about it.
+///
+/// Asks Nix, the kernel, remote builders and QEMU side by side, each under a deadline. KVM is judged by
+/// starting a virtual machine, an emulator by running a program with it.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask doctor                   for the fleet in this folder or above it
+  cargo xtask doctor --fleet demo      for the embedded fleet
+  cargo xtask doctor --json            for programs: an object with `version`, `ready` and `findings`
+
+Exit codes: 0 build-all can run (warnings may remain), 2 there is no fleet, 3 something is missing.")]
+pub struct Doctor {
+    /// The fleet: a folder with flake.nix and hosts/hosts.toml, or `demo` for the embedded one
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    pub fleet: String,
+    /// Print JSON: an object with `version`, `ready` and `findings`
+    #[arg(long)]
+    pub json: bool,
+}

@@ -59,7 +59,7 @@ impl Fleet {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         command.args(args).current_dir(&self.root).env_remove("CARGO_MANIFEST_DIR").env("CI", "1");
         command
     }

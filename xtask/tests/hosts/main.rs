@@ -277,7 +277,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     for verb in [&["list"][..], &["check", "--no-eval"], &["completions", "bash"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_drydock"));
         let ran = xtask.args(verb).current_dir(&fleet.root).stdout(writer).output().unwrap();
         assert!(ran.status.success() && ran.stderr.is_empty(), "{verb:?}: {ran:?}");
     }

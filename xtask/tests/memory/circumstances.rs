@@ -89,7 +89,7 @@ impl Fleet {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         let fleet = if self.git { self.root.to_string() } else { format!("path:{}", self.root) };
         command.args(["build-all", "--evaluate", "--fleet", &fleet]).args(&self.args).current_dir(&self.top);
         without_git_variables(&mut command).env_remove("CARGO_MANIFEST_DIR").env("CI", "1");

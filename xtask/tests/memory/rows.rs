@@ -272,7 +272,7 @@ impl Fleet {
 
     /// What Drydock hands out, with what it remembers, and how many hosts it evaluated for that.
     fn remembered(&self) -> (BTreeMap<String, String>, usize) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         let fleet = if self.form == Form::Folder { format!("path:{}", self.root) } else { self.root.to_string() };
         command.args(["build-all", "--evaluate", "--fleet", &fleet]).current_dir(self.dir.path());
         command.env_remove("CARGO_MANIFEST_DIR").env("XDG_CACHE_HOME", self.dir.path().join("cache")).env("CI", "1");
@@ -380,7 +380,7 @@ fn affected_names_the_host_that_climbs_to_the_edited_file() {
     fleet.edit("climb-text", &Write("../../shared/climb-text.txt", "2"));
     let ask = |args: &[&str]| {
         let cache = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         command.args(args).args(["--base", "HEAD", "--fleet", fleet.root.as_str()]).current_dir(fleet.dir.path());
         command.env_remove("CARGO_MANIFEST_DIR").env("XDG_CACHE_HOME", cache.path()).env("CI", "1");
         let output = without_git_variables(&mut command).output().unwrap();

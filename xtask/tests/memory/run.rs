@@ -75,7 +75,7 @@ impl Results {
         self.count += 1;
         let files = ["out", "err"].map(|name| fleet.dir.join(format!("{}.{name}", self.count)));
         let [out, err] = [0, 1].map(|n: usize| File::create(&files[n]).unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         command.args(["build-all", "--json", "--fleet", &fleet.argument(), "--out-link", out_link.as_str()]);
         command.args(args).current_dir(&fleet.dir).env_remove("CARGO_MANIFEST_DIR").env("CI", "1");
         without_git_variables(&mut command).env("XDG_CACHE_HOME", cache).stdout(out).stderr(err);

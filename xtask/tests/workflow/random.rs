@@ -114,7 +114,7 @@ fn compare(old: &BTreeMap<String, Option<String>>, new: &BTreeMap<String, Option
 
 /// The status of each host by Drydock, and all that it said.
 fn affected(root: &Utf8Path) -> (BTreeMap<String, String>, String) {
-    let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut xtask = Command::new(env!("CARGO_BIN_EXE_drydock"));
     xtask.args(["affected", "--base", "HEAD", "--json"]).current_dir(root).env_remove("CARGO_MANIFEST_DIR");
     let output = xtask.env("CI", "1").output().unwrap();
     let document: Value = serde_json::from_slice(&output.stdout)

@@ -64,7 +64,7 @@ impl Repository {
     }
 
     pub fn xtask_with(&self, env: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String, String) {
-        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_drydock"));
         xtask.args(args).current_dir(&self.root).env("CARGO_MANIFEST_DIR", self.root.join("xtask").as_str());
         for key in ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"] {
             xtask.env_remove(key);

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: this program and others doing the same things, alternating, in one run.
+//! `cargo chores bench`: measures drydock and others doing the same things, alternating, in one run.
 #![expect(clippy::print_stdout, reason = "a verb prints its report")]
 
 mod fleet;
@@ -14,8 +14,14 @@ use std::fs;
 use anyhow::Result;
 use camino::Utf8Path;
 
-use super::{DONE, INTERRUPTED};
-use crate::{files::Temporary, flags::Bench, nix::Nix, process::Cancel};
+use crate::{
+    diagnostic::{DONE, INTERRUPTED, usage},
+    files::Temporary,
+    flags::Bench,
+    fleet::workspace,
+    nix::Nix,
+    process::{Cancel, Invocation},
+};
 
 /// Hosts of the fleet that is measured where nothing else is asked for.
 const HOSTS: u16 = 32;
@@ -23,6 +29,7 @@ const HOSTS: u16 = 32;
 pub fn run(flags: &Bench, cancel: &Cancel) -> Result<u8> {
     let nix = Nix::find(cancel)?;
     let base = Temporary::new()?;
+    build_drydock(cancel)?;
     println!("{}\n", machine(&nix, flags));
     let missing = tools::missing();
     if !missing.is_empty() {
@@ -35,6 +42,13 @@ pub fn run(flags: &Bench, cancel: &Cancel) -> Result<u8> {
     measured.map(|()| DONE)
 }
 
+/// What is measured is a release build of these sources.
+fn build_drydock(cancel: &Cancel) -> Result<()> {
+    let root = workspace().ok_or_else(|| usage("run this inside a clone of the repository"))?;
+    let build = Invocation::new(["cargo", "build", "--quiet", "--release", "--package", "drydock"]).dir(&root);
+    build.read(cancel).map(drop)
+}
+
 /// The machine and the versions, without which numbers mean nothing.
 fn machine(nix: &Nix, flags: &Bench) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -42,9 +56,8 @@ fn machine(nix: &Nix, flags: &Bench) -> String {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).unwrap_or("unknown");
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown").to_owned();
-    let build = if cfg!(debug_assertions) { "development" } else { "release" };
     format!(
-        "{cores} cores ({model}), load {load} before, Nix {}, a {build} build of xtask, {} evaluators at once, {} rounds",
+        "{cores} cores ({model}), load {load} before, Nix {}, a release build of drydock, {} evaluators at once, {} rounds",
         nix.version,
         tools::workers(flags),
         flags.rounds

@@ -1,19 +1,32 @@
-//! Flags of the measurements.
+//! What can be typed after `cargo chores`.
 
 use camino::Utf8PathBuf;
-use clap::Args;
+use clap::{Args, Parser, Subcommand};
 
-/// Measure this program against plain Nix and, where installed, other tools.
+/// Chores of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo chores", bin_name = "cargo chores", version, max_term_width = 100)]
+pub struct Chores {
+    #[command(subcommand)]
+    pub chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Chore {
+    Bench(Bench),
+}
+
+/// Measure a release build of drydock against plain Nix and, where installed, other tools.
 ///
 /// Everybody does the same things in turn, round after round, on fleets made for it in a temporary folder.
 /// Prints Markdown tables of medians, their ratios and the peak memory. What is not installed is named.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo run --release -p xtask -- bench                       a synthetic fleet of 32 hosts
-  cargo run --release -p xtask -- bench --hosts 32 --hosts 512 --growth
-  cargo run --release -p xtask -- bench --real .              evaluation of this fleet, in a copy
-  cargo run --release -p xtask -- bench --real . --real-hosts 8 --rounds 3")]
+  cargo chores bench                       a synthetic fleet of 32 hosts
+  cargo chores bench --hosts 32 --hosts 512 --growth
+  cargo chores bench --real .              evaluation of this fleet, in a copy
+  cargo chores bench --real . --real-hosts 8 --rounds 3")]
 pub struct Bench {
     /// Build a synthetic fleet of so many hosts; may be given several times [default: 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

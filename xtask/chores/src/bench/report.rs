@@ -51,7 +51,7 @@ impl Series {
     }
 
     fn is_ours(&self) -> bool {
-        self.name.starts_with("xtask")
+        self.name.starts_with("drydock")
     }
 }
 
@@ -66,7 +66,7 @@ impl Comparison {
 /// One row a measurement: median, least and most, how many times the first one's median it is, and memory.
 pub fn markdown(comparisons: &[Comparison]) -> String {
     let mut text = String::from(
-        "| what | with | median | from | to | ratio | memory (xtask itself) |\n\
+        "| what | with | median | from | to | ratio | memory (drydock itself) |\n\
          | --- | --- | --: | --: | --: | --: | --: |\n",
     );
     for comparison in comparisons {
@@ -146,7 +146,7 @@ mod tests {
         let mut failed = Series::new("another");
         failed.failed = true;
         let series = vec![
-            series("xtask", &[0.05, 0.04, 0.09], Some((1250, 21))),
+            series("drydock", &[0.05, 0.04, 0.09], Some((1250, 21))),
             series("a <b>", &[2.0, 1.0, 40.0], Some((90, 90))),
             failed,
         ];
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn medians_ratios_and_peaks() {
         let expected = "\
-| what | with | median | from | to | ratio | memory (xtask itself) |
+| what | with | median | from | to | ratio | memory (drydock itself) |
 | --- | --- | --: | --: | --: | --: | --: |
 | nothing changed | xtask | 50 ms | 40 ms | 90 ms | 1.00 | 1.2 GB (21 MB) |
 |  | a <b> | 2.00 s | 1.00 s | 40.0 s | 40.00 | 90 MB |
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn growth_has_a_column_for_each_size() {
         let at = |seconds: f64, peak| {
-            vec![Comparison { title: "README edited".into(), series: vec![series("xtask", &[seconds], peak)] }]
+            vec![Comparison { title: "README edited".into(), series: vec![series("drydock", &[seconds], peak)] }]
         };
         let expected = "\
 | what | with | of | 1 | 100 |

@@ -8,6 +8,7 @@ use camino::Utf8PathBuf;
 use super::{fleet::Scratch, measure::Way};
 use crate::{
     flags::Bench,
+    fleet::workspace,
     process::{Invocation, on_path},
 };
 
@@ -32,21 +33,22 @@ impl Tools {
     pub fn new(scratch: &Scratch, jobs: Vec<String>, flags: &Bench) -> Result<Self> {
         let out = scratch.root.with_extension("out");
         fs::create_dir_all(&out).with_context(|| format!("cannot create {out}"))?;
-        let myself = env::current_exe().context("cannot tell this program's own file")?;
-        let myself = myself.to_str().context("this program's path is not UTF-8")?.to_owned();
+        let root = workspace().context("the sources of drydock are not here")?;
+        let target = env::var("CARGO_TARGET_DIR").map_or_else(|_| root.join("target"), |target| root.join(target));
+        let myself = target.join("release/drydock").into_string();
         Ok(Self { root: scratch.root.clone(), out, myself, jobs, workers: workers(flags), limits: flags.limit.clone() })
     }
 
     pub fn build_all<'a>(&self) -> Way<'a> {
-        Way::new("xtask build-all", self.own(&["--out-link", self.out.join("result").as_str()]))
+        Way::new("drydock build-all", self.own(&["--out-link", self.out.join("result").as_str()]))
     }
 
     pub fn evaluate<'a>(&self) -> Way<'a> {
-        self.evaluating("xtask build-all --evaluate", &["--evaluate"])
+        self.evaluating("drydock build-all --evaluate", &["--evaluate"])
     }
 
     pub fn evaluate_forgetful<'a>(&self) -> Way<'a> {
-        self.evaluating("xtask build-all --evaluate --no-cache", &["--evaluate", "--no-cache"])
+        self.evaluating("drydock build-all --evaluate --no-cache", &["--evaluate", "--no-cache"])
     }
 
     fn evaluating<'a>(&self, name: &str, rest: &[&str]) -> Way<'a> {
