@@ -6,8 +6,13 @@ mod ci;
 mod compare;
 mod hosts;
 
+use std::time::Duration;
+
+use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
+
+use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, produce::Options, timings::Timings};
 
 pub use bench::Bench;
 pub use cache::{CacheFlags, Why};
@@ -77,6 +82,19 @@ pub struct SelectionFlags {
     pub tag: Vec<String>,
 }
 
+impl SelectionFlags {
+    /// The artifacts of the hosts that were asked for. Errors: what was typed is no pattern, system or artifact.
+    pub fn artifacts(&self) -> Result<Selection> {
+        Selection::new(&self.hosts, &self.system, &self.tag, &self.artifact, None)
+    }
+
+    /// The tests of the hosts that were asked for, all of them if `tests` is empty. An `--artifact` keeps the tests that
+    /// boot it.
+    pub fn tests(&self, tests: &[Test]) -> Result<Selection> {
+        Selection::new(&self.hosts, &self.system, &self.tag, &self.artifact, Some(tests))
+    }
+}
+
 /// How evaluation and building are carried out.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Stages")]
@@ -102,6 +120,25 @@ pub struct StageFlags {
     /// Remote builders to use instead of the configured ones, as in nix.conf(5)
     #[arg(long, value_name = "BUILDERS")]
     pub builders: Option<String>,
+}
+
+impl StageFlags {
+    pub fn options(&self) -> Options {
+        Options {
+            evaluators: self.eval_jobs.map(usize::from),
+            eval_timeout: Duration::from_secs(self.eval_timeout),
+            allow_ifd: self.allow_import_from_derivation,
+            build: BuildOptions {
+                max_jobs: self.max_jobs,
+                timeout: self.timeout,
+                max_silent_time: self.max_silent_time,
+                builders: self.builders.clone(),
+                ..BuildOptions::default()
+            },
+            roots: None,
+            timings: Timings::default(),
+        }
+    }
 }
 
 impl Default for StageFlags {

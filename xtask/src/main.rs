@@ -2,33 +2,18 @@
 //! lacks something, 130 interrupted.
 
 mod cmd;
-mod compare;
-mod diagnostic;
 mod doctor;
-mod eval;
-mod files;
 mod flags;
-mod fleet;
-mod git;
-mod history;
-mod job;
-mod matrix;
-mod memory;
-mod nix;
-mod plan;
-mod process;
-mod progress;
-mod realise;
-mod report;
-mod results;
-mod schedule;
-mod shard;
-mod timings;
-mod vmtest;
 
 use std::{io, process::ExitCode};
 
 use clap::Parser as _;
+use drydock_memory as memory;
+use drydock_model::{diagnostic, job, matrix, plan, record, shard, timings};
+use drydock_nix::{files, git, nix, process};
+use drydock_pipeline::{compare, eval, fleet, produce, progress, results, reuse, vmtest};
+use drydock_report as report;
+use report::history;
 
 fn main() -> ExitCode {
     closed_pipes_end_quietly();

@@ -6,11 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{
-    DONE, FAILED, INTERRUPTED,
-    produce::Options,
-    reuse::{self, Derived},
-};
+use super::{DONE, FAILED, INTERRUPTED};
 use crate::{
     compare::{
         base::{self, Base},
@@ -18,12 +14,16 @@ use crate::{
         hosts::{self, HostChange, JobChange, Side, Status},
         why::{self, Cause},
     },
-    flags::{Affected, CacheFlags},
+    flags::Affected,
     fleet::Fleet,
     job::{HostName, Job, JobId},
     nix::Nix,
     process::Cancel,
     progress::Progress,
+};
+use crate::{
+    produce::Options,
+    reuse::{self, Derived, Remembered},
 };
 
 /// Differences shown for each host with `--why`.
@@ -31,7 +31,7 @@ const CAUSES: usize = 5;
 
 pub fn run(flags: &Affected, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let compared = against(&fleet, flags.base.as_deref(), &options, cancel)?;
     if cancel.is_set() {
         return Ok(INTERRUPTED);
@@ -57,9 +57,9 @@ pub struct Compared {
 pub fn against(fleet: &Fleet, revision: Option<&str>, options: &Options, cancel: &Cancel) -> Result<Compared> {
     let nix = Nix::find(cancel)?;
     let base = base::find(fleet, revision, cancel)?;
-    let new = evaluate(&nix, fleet, &CacheFlags::default(), options, cancel)?;
+    let new = evaluate(&nix, fleet, Remembered::default(), options, cancel)?;
     // What an edit does not concern is the same job on both sides, so one evaluation serves both.
-    let old = base.fleet.as_ref().map(|fleet| evaluate(&nix, fleet, &CacheFlags::default(), options, cancel));
+    let old = base.fleet.as_ref().map(|fleet| evaluate(&nix, fleet, Remembered::default(), options, cancel));
     let old = old.transpose()?;
     let old = old.unwrap_or_default();
     let Base { commit, revision, .. } = base;
@@ -67,10 +67,11 @@ pub fn against(fleet: &Fleet, revision: Option<&str>, options: &Options, cancel:
 }
 
 /// A derivation or a failure for everything that the matrix names; what is remembered is not evaluated.
-pub fn evaluate(nix: &Nix, fleet: &Fleet, cache: &CacheFlags, options: &Options, cancel: &Cancel) -> Result<Side> {
+pub fn evaluate(nix: &Nix, fleet: &Fleet, remembered: Remembered, options: &Options, cancel: &Cancel) -> Result<Side> {
     let jobs = all_jobs(fleet);
     let progress = Progress::new(jobs.len());
-    let Derived { derivations, failures, .. } = reuse::derive(cache, nix, fleet, &jobs, options, &progress, cancel)?;
+    let Derived { derivations, failures, .. } =
+        reuse::derive(remembered, nix, fleet, &jobs, options, &progress, cancel)?;
     let derivations = derivations.into_iter().map(|(id, derivation)| (id, Ok(derivation)));
     Ok(derivations.chain(failures.into_iter().map(|(id, failure)| (id, Err(failure)))).collect())
 }

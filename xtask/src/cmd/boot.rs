@@ -7,7 +7,8 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{DONE, FAILED, INTERRUPTED, produce};
+use super::{DONE, FAILED, INTERRUPTED};
+use crate::produce;
 use crate::{
     diagnostic::{lacking, usage},
     flags::{AccelFlag, Boot, SelectionFlags},
@@ -17,7 +18,7 @@ use crate::{
         Nix,
         argv::{self, BuildOptions, Source},
     },
-    plan::{self, Selection},
+    plan::{self},
     process::{Cancel, End, Invocation, find_on_path},
     progress::Progress,
     timings::Timings,
@@ -114,7 +115,7 @@ fn job(flags: &Boot, fleet: &Fleet, artifact: Artifact) -> Result<Job> {
     };
     let anything = SelectionFlags { hosts: vec![flags.host.clone()], ..Default::default() };
     let names: Vec<String> =
-        Selection::artifacts(&anything)?.hosts(&fleet.matrix)?.iter().map(|host| host.name.to_string()).collect();
+        anything.artifacts()?.hosts(&fleet.matrix)?.iter().map(|host| host.name.to_string()).collect();
     let [name] = names.as_slice() else {
         return Err(usage(format!(
             "`{}` is {} hosts; boot one at a time: {}",
@@ -123,7 +124,7 @@ fn job(flags: &Boot, fleet: &Fleet, artifact: Artifact) -> Result<Job> {
             names.join(", ")
         )));
     };
-    let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&selection)?);
+    let plan = plan::plan(&fleet.matrix, &selection.artifacts()?);
     let job = plan.ok().and_then(|plan| plan.jobs.into_iter().next());
     job.ok_or_else(|| {
         let (other, what) = match artifact {

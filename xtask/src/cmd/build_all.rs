@@ -12,29 +12,27 @@ use std::{
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
-use super::{
-    DONE, FAILED, INTERRUPTED,
-    produce::{self, Options, Past},
-    report::write,
-    reuse::{self, Derived, Reuse},
-    setup,
-};
+use super::{DONE, FAILED, INTERRUPTED, report::write, setup};
 use crate::{
     flags::BuildAll,
     fleet::{self, Fleet},
     job::{Derivation, Failure, Job, Outcome, Stage, Target},
     nix::{Nix, argv, reply},
-    plan::{self, Selection},
+    plan::{self},
     process::{Cancel, Invocation},
     progress::Progress,
+    record::{FleetRecord, Image, JobRecord, Record, VERSION},
     report::{
         junit,
-        record::{FleetRecord, Image, JobRecord, Record, VERSION},
         table::{self, Paint},
         trace,
     },
     results::{self, Entry, ImageFile, Results},
     timings::{Span, Timings},
+};
+use crate::{
+    produce::{self, Options, Past},
+    reuse::{self, Derived, Reuse},
 };
 
 pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
@@ -44,18 +42,18 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
         setup::install(cancel)?;
     }
     let fleet = timings.step("read the fleet", || Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input))?;
-    let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?;
+    let plan = plan::plan(&fleet.matrix, &flags.selection.artifacts()?)?;
     let results = Results::claim(&flags.out_link)?;
     // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
     let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
-    let options = Options { timings: timings.clone(), roots, ..Options::from_flags(&flags.stages) };
+    let options = Options { timings: timings.clone(), roots, ..flags.stages.options() };
     let progress = Progress::new(plan.jobs.len());
     let nix = timings.step("find Nix", || Nix::find(cancel))?;
     // Each waits for processes of its own, so they wait together.
     let (source, reuse) = thread::scope(|scope| {
         let source = scope.spawn(|| timings.time("ask Git for the revision", || source(&fleet, cancel)));
         let reuse = timings.step("look up what is remembered", || {
-            Reuse::look_up(&flags.cache, &nix, options.allow_ifd, &fleet, &plan.jobs, &progress, cancel)
+            Reuse::look_up(flags.cache.remembered(), &nix, options.allow_ifd, &fleet, &plan.jobs, &progress, cancel)
         });
         (joined(source), reuse)
     });

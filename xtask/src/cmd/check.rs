@@ -7,20 +7,20 @@ use std::{
 
 use anyhow::Result;
 
-use super::{
-    DONE, FAILED, INTERRUPTED,
-    produce::{self, Options},
-    reuse::{self, Derived},
-};
+use super::{DONE, FAILED, INTERRUPTED};
 use crate::{
     flags::Check,
     fleet::{self, Fleet},
     job::Job,
     nix::{Nix, argv, event::plain},
-    plan::{self, Selection},
+    plan::{self},
     process::{Cancel, Invocation, on_path},
     progress::Progress,
     report::table::{self, Paint},
+};
+use crate::{
+    produce::{self, Options},
+    reuse::{self, Derived},
 };
 
 /// Lines of a program's complaint that are shown.
@@ -41,10 +41,10 @@ enum Verdict {
 
 pub fn run(flags: &Check, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let selection = Selection::artifacts(&flags.selection)?;
+    let selection = flags.selection.artifacts()?;
     let selected = selection.hosts(&fleet.matrix)?.len();
     let nix = if flags.no_eval { Nix::find(cancel).ok() } else { Some(Nix::find(cancel)?) };
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let (mut verdicts, files) = (Vec::new(), fleet::nix_files(&fleet.root)?);
     let mut note = |name: &'static str, check: &dyn Fn() -> Result<Verdict>| -> Result<()> {
         let started = Instant::now();
@@ -138,7 +138,7 @@ fn linter(fleet: &Fleet, program: &str, flags: &[&str], files: &[String], cancel
 fn evaluation(fleet: &Fleet, flags: &Check, options: &Options, nix: &Nix, cancel: &Cancel) -> Result<Verdict> {
     let jobs = jobs(fleet, flags)?;
     let progress = Progress::new(jobs.len());
-    let derived = reuse::derive(&flags.cache, nix, fleet, &jobs, options, &progress, cancel)?;
+    let derived = reuse::derive(flags.cache.remembered(), nix, fleet, &jobs, options, &progress, cancel)?;
     let Derived { derivations, failures, remembered, sound } = derived;
     if !failures.is_empty() {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
@@ -153,9 +153,9 @@ fn evaluation(fleet: &Fleet, flags: &Check, options: &Options, nix: &Nix, cancel
 }
 
 fn jobs(fleet: &Fleet, flags: &Check) -> Result<Vec<Job>> {
-    let mut jobs = plan::plan(&fleet.matrix, &Selection::artifacts(&flags.selection)?)?.jobs;
+    let mut jobs = plan::plan(&fleet.matrix, &flags.selection.artifacts()?)?.jobs;
     // Hosts without tests are fine; that none has any is no mistake here.
-    let tests = plan::plan(&fleet.matrix, &Selection::tests(&flags.selection, &[])?);
+    let tests = plan::plan(&fleet.matrix, &flags.selection.tests(&[])?);
     jobs.extend(tests.map(|plan| plan.jobs).unwrap_or_default());
     jobs.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(jobs)

@@ -6,11 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{
-    DONE, FAILED, INTERRUPTED,
-    produce::{self, Options},
-    reuse::{self, Derived},
-};
+use super::{DONE, FAILED, INTERRUPTED};
 use crate::{
     compare::{
         base,
@@ -19,22 +15,25 @@ use crate::{
         snapshot::{Difference, Running, Snapshot},
     },
     diagnostic::usage,
-    flags::{CacheFlags, Diff},
+    flags::Diff,
     fleet::Fleet,
     job::{Artifact, Derivation, Failure, HostName, Job, JobId, Target},
     matrix::Host,
     nix::{Nix, argv},
-    plan::Selection,
     process::{Cancel, Invocation},
     progress::Progress,
     report::markdown,
 };
+use crate::{
+    produce::{self, Options},
+    reuse::{self, Derived, Remembered},
+};
 
 pub fn run(flags: &Diff, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let selection = crate::flags::SelectionFlags { hosts: flags.hosts.clone(), ..Default::default() };
-    let hosts: Vec<Host> = Selection::artifacts(&selection)?.hosts(&fleet.matrix)?.into_iter().cloned().collect();
+    let hosts: Vec<Host> = selection.artifacts()?.hosts(&fleet.matrix)?.into_iter().cloned().collect();
     let compared = match &flags.against {
         Some(text) => against_running(&fleet, &hosts, &Running::parse(text)?, &options, cancel)?,
         None => against_base(&fleet, &hosts, flags.base.as_deref(), &options, cancel)?,
@@ -158,9 +157,9 @@ fn evaluate(nix: &Nix, fleet: &Fleet, hosts: &[Host], options: &Options, cancel:
     let jobs: Vec<Job> =
         hosts.iter().filter(there).map(|host| Job { id: id(host), system: host.system.clone() }).collect();
     let progress = Progress::new(jobs.len());
-    let cache = CacheFlags::default();
+    let cache = Remembered::default();
     let Derived { mut derivations, mut failures, .. } =
-        reuse::derive(&cache, nix, fleet, &jobs, options, &progress, cancel)?;
+        reuse::derive(cache, nix, fleet, &jobs, options, &progress, cancel)?;
     let mut result = |id: &JobId| derivations.remove(id).map(Ok).or_else(|| failures.remove(id).map(Err));
     Ok(hosts.iter().map(id).map(|id| (id.clone(), result(&id))).collect())
 }

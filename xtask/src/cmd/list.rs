@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::DONE;
-use crate::{flags::List, fleet::Place, job::JobId, matrix::Host, plan::Selection};
+use crate::{flags::List, fleet::Place, job::JobId, matrix::Host};
 
 /// What `--json` prints. The version changes when a field changes its meaning or goes away.
 #[derive(Serialize)]
@@ -27,7 +27,7 @@ struct Row<'a> {
 pub fn run(flags: &List) -> Result<u8> {
     let place = Place::find(&flags.fleet.fleet)?;
     let matrix = place.matrix()?;
-    let selection = Selection::artifacts(&flags.selection)?;
+    let selection = flags.selection.artifacts()?;
     let hosts = selection.hosts(&matrix)?;
     let text = if flags.json {
         let hosts = hosts.into_iter().map(|host| Row { host, jobs: host.jobs() }).collect();

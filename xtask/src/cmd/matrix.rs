@@ -9,28 +9,28 @@ use camino::Utf8PathBuf;
 use super::{
     DONE, FAILED, INTERRUPTED,
     affected::{self, Compared},
-    produce::Options,
 };
+use crate::produce::Options;
 use crate::{
     compare::hosts::{Side, Status},
-    flags::{CacheFlags, Matrix, PackingFlags},
+    flags::{Matrix, PackingFlags},
     fleet::Fleet,
     history::History,
     job::{Derivation, Failure, JobId, Target},
     nix::{Nix, argv, reply},
-    plan::Selection,
     process::{Cancel, Invocation},
+    reuse::Remembered,
     shard::{self, Entry, Piece},
 };
 
 pub fn run(flags: &Matrix, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let mut planned = planned(&fleet, flags.affected_by.as_deref(), &flags.packing, &options, cancel)?;
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
-    let selection = Selection::artifacts(&flags.selection)?;
+    let selection = flags.selection.artifacts()?;
     let hosts: BTreeSet<_> = selection.hosts(&fleet.matrix)?.into_iter().map(|host| &host.name).collect();
     let artifacts = &flags.selection.artifact;
     planned.pieces.retain(|piece| {
@@ -70,7 +70,7 @@ pub fn planned(
     let nix = Nix::find(cancel)?;
     let compared = base.map(|base| affected::against(fleet, Some(base), options, cancel)).transpose()?;
     let now: Side = match &compared {
-        None => affected::evaluate(&nix, fleet, &CacheFlags::default(), options, cancel)?,
+        None => affected::evaluate(&nix, fleet, Remembered::default(), options, cancel)?,
         Some(compared) => {
             let jobs = compared.hosts.iter().flat_map(|host| &host.jobs);
             let kept = jobs.filter(|job| !matches!(job.status, Status::Unchanged | Status::Removed));

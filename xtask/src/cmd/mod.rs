@@ -12,23 +12,18 @@ mod doctor;
 mod list;
 mod matrix;
 mod new_host;
-mod produce;
 mod report;
-mod reuse;
 mod setup;
 mod test_vm;
 mod why;
 
 use anyhow::Result;
 
-use crate::{flags::Verb, process::Cancel};
-
-/// Every job that ran is done.
-pub const DONE: u8 = 0;
-/// At least one job failed.
-pub const FAILED: u8 = 1;
-/// The run was interrupted; what was finished is kept.
-pub const INTERRUPTED: u8 = 130;
+use crate::{
+    diagnostic::{DONE, FAILED, INTERRUPTED},
+    flags::Verb,
+    process::Cancel,
+};
 
 /// Carries out a verb and returns the exit code.
 pub fn run(verb: Verb) -> Result<u8> {

@@ -11,10 +11,8 @@ use crate::{
     diagnostic::usage,
     flags::Report,
     history::History,
-    report::{
-        github, html, junit, markdown,
-        record::{self, Record},
-    },
+    record::{self, Record},
+    report::{github, html, junit, markdown},
 };
 
 pub fn run(flags: &Report) -> Result<u8> {

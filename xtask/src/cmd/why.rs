@@ -32,7 +32,7 @@ struct Answer {
 pub fn run(flags: &Why, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let ids = plan::host(&fleet.matrix, &flags.host)?.jobs();
-    let (explained, all_files) = memory::explain(&Nix::find(cancel)?, &fleet, &ids, cancel);
+    let (explained, all_files) = memory::explain(&Nix::find(cancel)?, fleet.subject(false), &ids, cancel);
     let answer = answer(&flags.host, &ids, &explained, all_files);
     match flags.json {
         true => println!("{}", serde_json::to_string_pretty(&answer)?),

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::FleetFlags;
+use crate::reuse::Remembered;
 
 /// Whether earlier runs save work.
 #[derive(Clone, Debug, Default, Args)]
@@ -13,6 +14,16 @@ pub struct CacheFlags {
     /// Evaluate everything and fail if anything remembered turns out wrong
     #[arg(long)]
     pub verify_cache: bool,
+}
+
+impl CacheFlags {
+    pub fn remembered(&self) -> Remembered {
+        match (self.no_cache, self.verify_cache) {
+            (true, _) => Remembered::Ignored,
+            (false, true) => Remembered::Verified,
+            (false, false) => Remembered::Used,
+        }
+    }
 }
 
 /// Say which files a host was evaluated from and whether the next run evaluates it.

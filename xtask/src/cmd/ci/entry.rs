@@ -11,22 +11,18 @@ use super::{
     runner_file,
 };
 use crate::{
-    cmd::{
-        DONE, FAILED, INTERRUPTED, affected, build_all,
-        produce::{self, Options},
-        report::write,
-        setup, test_vm,
-    },
+    cmd::{DONE, FAILED, INTERRUPTED, affected, build_all, report::write, setup, test_vm},
     diagnostic::usage,
     flags::{self, TestRunFlags},
     fleet::Fleet,
     job::{Job, JobId, Target},
     nix::Nix,
     process::Cancel,
+    produce::{self},
     progress::Progress,
+    record::{JobRecord, Record, VERSION},
     report::{
         github,
-        record::{JobRecord, Record, VERSION},
         table::{self, Paint},
     },
     shard::Entry,
@@ -67,7 +63,7 @@ pub fn make(flags: &flags::Entry, fleet: &Fleet, name: &str, ids: &str, cancel: 
     let nix = Nix::find(cancel)?;
     let (tests, artifacts): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let progress = Progress::new(artifacts.len());
     let (mut records, mut seconds) =
         produce::produce(&nix, fleet, &artifacts, &produce::Past::none(), &options, &progress, cancel)?;

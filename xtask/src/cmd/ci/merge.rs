@@ -20,10 +20,8 @@ use crate::{
     flags,
     history::{History, Measured},
     job::{Job, JobId, Outcome, System},
-    report::{
-        github, html, junit, markdown,
-        record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
-    },
+    record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
+    report::{github, html, junit, markdown},
 };
 
 /// By this a comment of ours is known again; it is not shown.

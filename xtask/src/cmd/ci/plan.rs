@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runner_file;
 use crate::{
-    cmd::{DONE, INTERRUPTED, affected::Compared, matrix, produce::Options, report::write},
+    cmd::{DONE, INTERRUPTED, affected::Compared, matrix, report::write},
     compare::hosts::{self, Status},
     diagnostic::usage,
     flags,
@@ -81,7 +81,7 @@ pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
 /// Decides what is built, writes it to plan.json and says it. Nothing after an interrupt.
 pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     // The first push of a branch comes with a base of zeros: there is nothing to compare with.
     let base = Some(flags.base.as_str()).filter(|base| !base.trim_matches('0').is_empty());
     let planned = matrix::planned(&fleet, base, &flags.packing, &options, cancel)?;

@@ -8,22 +8,19 @@ use camino::Utf8Path;
 use serde_json::{Value, json};
 
 use crate::{
-    cmd::{
-        DONE, FAILED, INTERRUPTED, build_all,
-        produce::{self, Options},
-        report::write,
-    },
+    cmd::{DONE, FAILED, INTERRUPTED, build_all, report::write},
     compare::{derivation::Graph, name, packages},
     flags::{self, SelectionFlags},
     fleet::Fleet,
     job::Artifact,
     nix::Nix,
-    plan::{self, Selection},
+    plan::{self},
     process::Cancel,
+    produce::{self},
     progress::Progress,
+    record::{JobRecord, Record, VERSION},
     report::{
         markdown::RELEASE_LIMIT,
-        record::{JobRecord, Record, VERSION},
         table::{self, Paint, bytes},
     },
 };
@@ -42,9 +39,9 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     }
     let system = flags.system.iter().cloned().collect();
     let selection = SelectionFlags { system, artifact: vec!["iso".into()], ..Default::default() };
-    let plan = plan::plan(&fleet.matrix, &Selection::artifacts(&selection)?)?;
+    let plan = plan::plan(&fleet.matrix, &selection.artifacts()?)?;
     let nix = Nix::find(cancel)?;
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let progress = Progress::new(plan.jobs.len());
     let (mut jobs, seconds) =
         produce::produce(&nix, &fleet, &plan.jobs, &produce::Past::none(), &options, &progress, cancel)?;
@@ -151,7 +148,7 @@ fn bill<'a>(file: &str, sha256: &str, revision: Option<&str>, names: impl Iterat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::table::tests::sample;
+    use drydock_model::samples::record as sample;
 
     #[test]
     fn an_image_that_a_release_cannot_hold_is_refused_with_advice() {

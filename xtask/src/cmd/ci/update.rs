@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::api::{api, checked};
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED, diff, produce::Options, report::write},
+    cmd::{DONE, FAILED, INTERRUPTED, diff, report::write},
     diagnostic::usage,
     flags,
     fleet::Fleet,
@@ -35,7 +35,7 @@ pub fn run(flags: &flags::Update, cancel: &Cancel) -> Result<u8> {
         eprintln!("every input is up to date");
         return Ok(DONE);
     }
-    let options = Options::from_flags(&flags.stages);
+    let options = flags.stages.options();
     let rows = diff::against_base(&fleet, &fleet.matrix.hosts, Some("HEAD"), &options, cancel)?;
     if cancel.is_set() {
         return Ok(INTERRUPTED);

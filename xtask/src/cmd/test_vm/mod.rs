@@ -14,18 +14,11 @@ use anyhow::{Context as _, Result};
 use camino::Utf8PathBuf;
 use rayon::iter::{ParallelBridge as _, ParallelIterator as _};
 
-use super::{
-    DONE, FAILED, INTERRUPTED,
-    boot::wish,
-    build_all,
-    produce::{self, Options},
-    reuse::{self, Derived},
-    setup,
-};
+use super::{DONE, FAILED, INTERRUPTED, boot::wish, build_all, setup};
 use crate::{
     diagnostic::usage,
     eval,
-    flags::{CacheFlags, TestRunFlags, TestVm},
+    flags::{TestRunFlags, TestVm},
     fleet::{self, Fleet},
     job::{Derivation, Failure, Job, JobId, Outcome, Target, Test as TestName},
     nix::{
@@ -33,14 +26,11 @@ use crate::{
         argv::{self, BuildOptions},
         remote,
     },
-    plan::{self, Selection},
+    plan::{self},
     process::{Cancel, Invocation},
     progress::{Event, Progress},
-    report::{
-        junit,
-        record::{JobRecord, Record, StageSeconds, VERSION},
-        verdicts,
-    },
+    record::{JobRecord, Record, StageSeconds, VERSION},
+    report::{junit, verdicts},
     timings::{Timings, What},
     vmtest::{
         accel::{self, Choice},
@@ -49,6 +39,10 @@ use crate::{
         place::{self, Place},
         run::{Run, Said, Test, Verdict},
     },
+};
+use crate::{
+    produce::{self, Options},
+    reuse::{self, Derived, Remembered},
 };
 
 pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
@@ -62,7 +56,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
         return Err(usage("which hosts? Name some, or --all for every host of the fleet (`cargo xtask list`)"));
     }
     let fleet = timings.step("read the fleet", || Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input))?;
-    let plan = plan::plan(&fleet.matrix, &Selection::tests(selection, &tests(&flags.test)?)?)?;
+    let plan = plan::plan(&fleet.matrix, &selection.tests(&tests(&flags.test)?)?)?;
     if flags.interactive && plan.jobs.len() != 1 {
         let ids: Vec<String> = plan.jobs.iter().map(|job| job.id.to_string()).collect();
         return Err(usage(format!(
@@ -220,9 +214,9 @@ impl Session<'_> {
             timings: self.timings.clone(),
         };
         let evaluating = Progress::new(jobs.len());
-        let cache = CacheFlags::default();
+        let cache = Remembered::default();
         let Derived { derivations, mut failures, .. } =
-            reuse::derive(&cache, self.nix, self.fleet, jobs, &options, &evaluating, cancel)?;
+            reuse::derive(cache, self.nix, self.fleet, jobs, &options, &evaluating, cancel)?;
         let evaluate = began.elapsed().as_secs_f64();
         let mut order: Vec<&Job> = jobs.iter().collect();
         // What installs takes longest; started last it would keep everybody waiting.

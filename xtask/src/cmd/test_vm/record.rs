@@ -9,7 +9,7 @@ use super::{room, test_of};
 use crate::{
     job::{Derivation, Failure, Job, JobId, Outcome, Stage},
     process::{Captured, quote},
-    report::record::{JobRecord, TestRecord},
+    record::{JobRecord, TestRecord},
     vmtest::{
         accel::Choice,
         place::Place,

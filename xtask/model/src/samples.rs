@@ -1,0 +1,66 @@
+//! Gives values for the tests of the crates above.
+
+use crate::{
+    job::{Failure, Job, JobId, Outcome, Position, Stage},
+    record::{FleetRecord, Image, JobRecord, Record, StageSeconds, VERSION},
+    timings::{Span, What},
+};
+
+/// A span without a machine.
+pub fn span(what: What, name: &str, start: f64, end: f64) -> Span {
+    Span {
+        what,
+        name: name.into(),
+        key: format!("/s/{name}.drv"),
+        within: None,
+        start,
+        end,
+        ok: true,
+        memory: None,
+        machine: String::new(),
+    }
+}
+
+/// A run in which every kind of outcome occurs.
+pub fn record() -> Record {
+    let shared = Failure {
+        stage: Stage::Build,
+        message: "builder failed with exit code 3".into(),
+        position: None,
+        drv: Some("/nix/store/x-shared.drv".into()),
+        log_tail: vec!["hi".into(), "bad <&> \"".into()],
+        reproduce: "nix build '/nix/store/x-shared.drv^*'".into(),
+    };
+    let thrown = Failure {
+        stage: Stage::Evaluate,
+        message: "b is broken".into(),
+        position: Some(Position { file: "hosts/b/default.nix".into(), line: 3, column: Some(7) }),
+        drv: None,
+        log_tail: vec![],
+        reproduce: "nix eval x".into(),
+    };
+    let mut iso = job("a.iso", Outcome::Built);
+    iso.build_seconds = Some(12.04);
+    iso.image = Some(Image { file: "a.iso".into(), size: 3 << 20, sha256: "00".into() });
+    Record {
+        version: VERSION,
+        command: "build-all".into(),
+        fleet: FleetRecord { root: "/f".into(), flake: "path:/f".into(), revision: None, dirty: false },
+        nix: "2.26".into(),
+        seconds: StageSeconds { evaluate: 1.0, build: 12.04, verify: 0.1, total: 13.0 },
+        jobs: vec![
+            iso,
+            job("b.iso", Outcome::Failed(thrown)),
+            job("c.system", Outcome::Failed(shared.clone())),
+            job("d.system", Outcome::Failed(shared)),
+            job("e.system", Outcome::NotRun { reason: "interrupted".into() }),
+        ],
+        spans: vec![span(What::Build, "a-iso", 0.5, 12.54)],
+    }
+}
+
+/// The record of a job of the given outcome.
+pub fn job(id: &str, outcome: Outcome) -> JobRecord {
+    let id = JobId::try_from(id.to_owned()).expect("the caller names a job");
+    JobRecord::new(&Job { id, system: "x86_64-linux".parse().expect("it is a system") }, outcome)
+}

@@ -1,0 +1,270 @@
+//! What follows `--fleet` in, the fleet out: its root folder, the flake reference that Nix is given, and
+//! its matrix.
+
+mod git;
+mod inputs;
+
+pub use git::{add as add_to_git, nix_files, revision};
+pub use inputs::slow as slow_inputs;
+
+use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::{
+    diagnostic::usage,
+    matrix::{self, Matrix},
+    memory::Subject,
+    nix::argv::{Source, percent_encoded},
+};
+
+/// A fleet that is fit for evaluation.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// The folder with flake.nix and hosts/, absolute.
+    pub root: Utf8PathBuf,
+    /// What stands before the `#` of an installable.
+    pub flake_ref: String,
+    /// Pairs for `--override-input`.
+    pub overrides: Vec<(String, String)>,
+    pub matrix: Matrix,
+    /// The flake reference of the fleet that this is an earlier state of: what is remembered of either serves both.
+    pub earlier_of: Option<String>,
+}
+
+impl Fleet {
+    /// Opens the fleet that `text` names: a folder, `.` for the nearest one at or above the current folder,
+    /// or `demo` for the embedded one. `overrides` are pairs, one after the other.
+    ///
+    /// Errors: exit code 2 where there is no fleet, where its matrix is wrong, or where Git hides part of it
+    /// from Nix; 3 where Git is needed and missing.
+    pub fn open(text: &str, overrides: &[String]) -> Result<Self> {
+        let place = Place::find(text)?;
+        let matrix = place.matrix()?;
+        if !place.root.join("flake.nix").is_file() {
+            return Err(usage(format!(
+                "{} has no flake.nix, so Nix cannot evaluate it\n  \
+                 The flake of a fleet defines hydraJobs.<host>.iso and hydraJobs.<host>.system for every row of \
+                 {}; `nix flake init` starts one from this repository's template.",
+                place.root,
+                matrix::FILE
+            )));
+        }
+        let flake_ref = place.flake_ref(&matrix)?;
+        let pairs = overrides.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix, earlier_of: None })
+    }
+
+    /// The fleet as it is remembered.
+    pub fn subject(&self, allow_ifd: bool) -> Subject<'_> {
+        let source = Source { flake: &self.flake_ref, overrides: &self.overrides, allow_ifd };
+        let names = || self.matrix.hosts.iter().map(|host| host.name.to_string()).collect();
+        let hosts = self.earlier_of.is_none().then(names);
+        Subject { source, known_as: self.earlier_of.as_ref().unwrap_or(&self.flake_ref), hosts }
+    }
+
+    /// The same fleet at a commit of its repository, whose files lie in the store, below `root` the fleet's.
+    pub fn at_commit(&self, toplevel: &Utf8Path, commit: &str, below: &Utf8Path, root: Utf8PathBuf) -> Result<Self> {
+        let matrix = Matrix::read(&root, &root.join(matrix::FILE))?;
+        // Both states are read in the same way, so that a path flake and a Git flake are not held against each other.
+        let flake_ref = match self.flake_ref.starts_with("path:") {
+            true => format!("path:{}", percent_encoded(root.as_str())),
+            false => {
+                let dir =
+                    if *below == "" { String::new() } else { format!("&dir={}", percent_encoded(below.as_str())) };
+                format!("git+file://{}?rev={commit}{dir}", percent_encoded(toplevel.as_str()))
+            }
+        };
+        let earlier_of = Some(self.flake_ref.clone());
+        Ok(Self { root, flake_ref, overrides: self.overrides.clone(), matrix, earlier_of })
+    }
+
+    /// Whether a file that somebody puts into `dir` is part of what Nix reads as the fleet. In a Git work tree it
+    /// takes `git add` for that.
+    pub fn takes_in(&self, dir: &Utf8Path) -> bool {
+        let real = dir.ancestors().find_map(|dir| dir.canonicalize_utf8().ok());
+        self.flake_ref.starts_with("path:") && real.is_none_or(|dir| dir.starts_with(&self.root))
+    }
+}
+
+/// Where a fleet lies; enough to read its matrix, which needs neither Nix nor Git.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The folder with flake.nix and hosts/, absolute.
+    pub root: Utf8PathBuf,
+    /// True if Nix is to see the folder as it is on disk, tracked by Git or not.
+    as_path: bool,
+}
+
+impl Place {
+    /// Finds the folder of a fleet by what was typed. Reads the current folder and the place of this program.
+    pub fn find(text: &str) -> Result<Self> {
+        let here = std::env::current_dir().context("cannot tell the current folder")?;
+        let here = Utf8PathBuf::from_path_buf(here)
+            .map_err(|dir| usage(format!("the current folder {} is not UTF-8", dir.display())))?;
+        Self::locate(text, &here, workspace().as_deref())
+    }
+
+    /// Reads the matrix of the fleet.
+    pub fn matrix(&self) -> Result<Matrix> {
+        Matrix::read(&self.root, &self.shown(matrix::FILE))
+    }
+
+    /// A file of the fleet as a person at the current folder would name it.
+    pub fn shown(&self, file: &str) -> Utf8PathBuf {
+        let path = self.root.join(file);
+        let here = std::env::current_dir().unwrap_or_default();
+        path.strip_prefix(&here).map(Utf8Path::to_owned).unwrap_or(path)
+    }
+
+    fn locate(text: &str, here: &Utf8Path, workspace: Option<&Utf8Path>) -> Result<Self> {
+        let has_matrix = |dir: &&Utf8Path| dir.join(matrix::FILE).is_file();
+        if text == "demo" {
+            let above = here.ancestors().map(|dir| dir.join("ci/demo")).find(|dir| has_matrix(&dir.as_path()));
+            let root = workspace.map(|dir| dir.join("ci/demo")).filter(|dir| has_matrix(&dir.as_path())).or(above);
+            let root = root.ok_or_else(|| {
+                usage("the embedded fleet ci/demo is not here\n  Run `cargo xtask` inside a clone of the repository.")
+            })?;
+            return Ok(Self { root, as_path: true }.resolved());
+        }
+        if text == "." {
+            let root = here.ancestors().find(has_matrix).or(workspace).unwrap_or(here);
+            return Ok(Self { root: root.to_owned(), as_path: false }.resolved());
+        }
+        let (path, as_path) = match text.strip_prefix("path:") {
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        let dir = here.join(path);
+        match dir.canonicalize_utf8() {
+            Ok(root) if root.is_dir() => Ok(Self { root, as_path }),
+            Ok(file) => {
+                Err(usage(format!("--fleet {text}: {file} is a file\n  Name the folder that holds flake.nix.")))
+            }
+            Err(_) if path.contains(':') => Err(usage(format!(
+                "--fleet {text}: a fleet is a folder, because its matrix is read without Nix\n  \
+                 Clone the flake first and name the clone."
+            ))),
+            Err(error) => Err(usage(format!(
+                "--fleet {text}: {error}: {dir}\n  Name a folder with flake.nix and {}, or `demo` for the embedded \
+                 fleet.",
+                matrix::FILE
+            ))),
+        }
+    }
+
+    /// Without symbolic links, which Nix refuses in the folder of a flake.
+    fn resolved(self) -> Self {
+        let root = self.root.canonicalize_utf8().unwrap_or(self.root);
+        Self { root, ..self }
+    }
+
+    fn flake_ref(&self, matrix: &Matrix) -> Result<String> {
+        let repository = self.root.ancestors().find(|dir| dir.join(".git").exists());
+        let (Some(toplevel), false) = (repository, self.as_path) else {
+            return Ok(format!("path:{}", percent_encoded(self.root.as_str())));
+        };
+        git::sees(&self.root, matrix)?;
+        let sub = self.root.strip_prefix(toplevel).unwrap_or(Utf8Path::new(""));
+        let dir = if sub == "" { String::new() } else { format!("?dir={}", percent_encoded(sub.as_str())) };
+        Ok(format!("git+file://{}{dir}", percent_encoded(toplevel.as_str())))
+    }
+}
+
+/// The workspace of this program: Cargo says it at run time; where the program is started without Cargo,
+/// it is where it was compiled, if that is still there.
+pub fn workspace() -> Option<Utf8PathBuf> {
+    let run = std::env::var("CARGO_MANIFEST_DIR").ok();
+    let built = Some(env!("CARGO_MANIFEST_DIR").to_owned());
+    let crates = [run, built].into_iter().flatten().map(Utf8PathBuf::from);
+    crates
+        .flat_map(|dir| dir.ancestors().map(Utf8Path::to_owned).collect::<Vec<_>>())
+        .find(|dir| dir.join("xtask/Cargo.toml").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use xshell::Shell;
+
+    use super::*;
+
+    /// A tree with a fleet at its root, the embedded one below, and a folder that is no fleet.
+    fn tree() -> (Utf8PathBuf, xshell::TempDir) {
+        let shell = Shell::new().unwrap();
+        let dir = shell.create_temp_dir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap().canonicalize_utf8().unwrap();
+        shell.change_dir(&root);
+        for file in ["hosts/hosts.toml", "ci/demo/hosts/hosts.toml", "docs/deep/file"] {
+            shell.write_file(file, "").unwrap();
+        }
+        (root, dir)
+    }
+
+    #[test]
+    fn a_fleet_is_found_from_where_one_is() {
+        let (root, _dir) = tree();
+        // What is typed, where, the workspace of the program, and the root that is found.
+        let rows: &[(&str, &str, Option<&str>, &str)] = &[
+            (".", "", None, ""),
+            (".", "docs/deep", None, ""),
+            (".", "hosts", None, ""),
+            (".", "ci/demo/hosts", None, "ci/demo"),
+            ("demo", "docs", None, "ci/demo"),
+            ("demo", "docs", Some(""), "ci/demo"),
+            ("docs", "", None, "docs"),
+            ("../ci/demo", "docs", None, "ci/demo"),
+            ("path:ci/demo", "", None, "ci/demo"),
+        ];
+        for (text, here, workspace, expected) in rows {
+            let workspace = workspace.map(|dir| root.join(dir));
+            let place = Place::locate(text, &root.join(here), workspace.as_deref()).unwrap();
+            assert_eq!(place.root.as_str().trim_end_matches('/'), root.join(expected).as_str().trim_end_matches('/'));
+            assert_eq!(place.as_path, *text == "demo" || text.starts_with("path:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn outside_of_any_fleet_it_is_the_one_the_program_came_with() {
+        let (root, _dir) = tree();
+        assert_eq!(Place::locate(".", "/".into(), Some(&root)).unwrap().root, root);
+        assert_eq!(Place::locate("demo", "/".into(), Some(&root)).unwrap().root, root.join("ci/demo"));
+    }
+
+    #[test]
+    fn what_is_no_folder_is_explained() {
+        let (root, _dir) = tree();
+        let rows = [
+            ("nowhere", "No such file or directory"),
+            ("docs/deep/file", "is a file"),
+            ("github:owner/repo", "Clone the flake first"),
+        ];
+        for (text, expected) in rows {
+            let error = Place::locate(text, &root, None).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(text), "{error}");
+        }
+        let error = Place::locate("demo", "/".into(), None).unwrap_err().to_string();
+        assert!(error.contains("inside a clone"), "{error}");
+    }
+
+    #[test]
+    fn references_survive_odd_folders() {
+        let rows = [("/home/me/fleet", "/home/me/fleet"), ("/a b/#1?&%", "/a%20b/%231%3F%26%25"), ("/é", "/%C3%A9")];
+        for (path, expected) in rows {
+            assert_eq!(percent_encoded(path), expected);
+        }
+    }
+
+    #[test]
+    fn a_git_work_tree_is_named_by_its_top_and_the_folder_in_it() {
+        let (root, _dir) = tree();
+        let shell = Shell::new().unwrap();
+        let matrix = Matrix { hosts: Vec::new() };
+        let at = |folder: &str, as_path| Place { root: root.join(folder), as_path }.flake_ref(&matrix).unwrap();
+        assert_eq!(at("ci/demo", false), format!("path:{root}/ci/demo"));
+        shell.change_dir(&root);
+        shell.write_file("ci/demo/flake.nix", "").unwrap();
+        xshell::cmd!(shell, "git init --quiet").run().expect("this test needs git");
+        xshell::cmd!(shell, "git add .").run().unwrap();
+        assert_eq!(at("ci/demo", false), format!("git+file://{root}?dir=ci/demo"));
+        assert_eq!(at("ci/demo", true), format!("path:{root}/ci/demo"));
+    }
+}

@@ -1,0 +1,183 @@
+//! What happens to each job in, the records of all of them out; watchers are told on the way.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use anyhow::Result;
+
+use super::clock::Clock;
+
+use crate::{
+    eval::{self, Limits, Reply, Sources},
+    job::{Derivation, Job, JobId, Outcome, Reads},
+    memory::Evaluated,
+    nix::{Nix, argv::BuildOptions},
+    process::Cancel,
+    progress::{Event, Progress},
+    realise::{self, Update},
+    record::{JobRecord, StageSeconds},
+    timings::Timings,
+};
+
+/// What is known of each job while the stages run.
+pub struct Board<'a> {
+    pub progress: &'a Progress,
+    pub timings: &'a Timings,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    records: BTreeMap<JobId, JobRecord>,
+    reads: BTreeMap<JobId, Reads>,
+    outgrew: Vec<(Job, u64)>,
+    seconds: StageSeconds,
+}
+
+impl<'a> Board<'a> {
+    pub fn new(jobs: &[Job], progress: &'a Progress, timings: &'a Timings) -> Self {
+        let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
+        let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
+        let state = State { records, reads: BTreeMap::new(), outgrew: vec![], seconds: StageSeconds::default() };
+        Self { progress, timings, started: Instant::now(), state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn record(&self, id: &JobId, change: impl FnOnce(&mut JobRecord)) {
+        if let Some(record) = self.lock().records.get_mut(id) {
+            change(record);
+        }
+    }
+
+    /// Takes what an evaluator says; what can be realised comes back.
+    pub fn take(&self, reply: Reply) -> Option<(JobId, Derivation)> {
+        match reply {
+            Reply::Began(id) => self.progress.tell(Event::Began(id, "evaluate")),
+            Reply::Done(id, derivation, reads, took) => {
+                self.lock().reads.insert(id.clone(), reads);
+                self.record(&id, |record| {
+                    record.derivation = Some(derivation.clone());
+                    record.evaluate_seconds = Some(took.as_secs_f64());
+                });
+                self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
+                self.progress.tell(Event::Done(id.clone(), "evaluated", took));
+                self.progress.tell(Event::Began(id.clone(), "build"));
+                return Some((id, derivation));
+            }
+            Reply::Failed(id, failure, took) => {
+                self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
+                self.record(&id, |record| record.evaluate_seconds = Some(took.as_secs_f64()));
+                self.end(&id, Outcome::Failed(failure), None, None);
+            }
+            Reply::Outgrew(job, bytes) => {
+                let text =
+                    format!("{}: outgrew its share of memory at {} MiB, will be tried alone", job.id, bytes >> 20);
+                self.progress.tell(Event::Note(text));
+                self.lock().outgrew.push((job, bytes));
+            }
+            Reply::Note(text) => self.progress.tell(Event::Note(text)),
+            Reply::Started | Reply::Loaded | Reply::Stopped(_) => {}
+        }
+        None
+    }
+
+    /// The derivations that this run evaluated, and what it read for them.
+    pub fn evaluated(&self) -> Evaluated {
+        let state = self.lock();
+        let derivation = |id: &JobId| state.records.get(id)?.derivation.clone();
+        state.reads.iter().filter_map(|(id, reads)| Some((id.clone(), (derivation(id)?, reads.clone())))).collect()
+    }
+
+    pub fn end(&self, id: &JobId, outcome: Outcome, took: Option<f64>, machine: Option<String>) {
+        self.record(id, |record| {
+            record.outcome = outcome.clone();
+            record.build_seconds = took;
+            record.machine = machine;
+        });
+        self.progress.tell(Event::Ended(id.clone(), outcome));
+    }
+
+    pub fn realise(
+        &self,
+        nix: &Nix,
+        batch: &[(JobId, Derivation)],
+        build: &BuildOptions,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let shared = match batch.len() {
+            1 => String::new(),
+            n => format!("with {} more: ", n - 1),
+        };
+        let mut tell = |update: Update<'_>| match update {
+            Update::Activity(activity) => {
+                for (id, _) in batch {
+                    self.progress.tell(Event::Standing(id.clone(), format!("{shared}{activity}")));
+                }
+            }
+            Update::Note(text) => self.progress.tell(Event::Note(text)),
+            Update::Started { .. } | Update::Log { .. } => {}
+        };
+        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut tell)? {
+            if let Some(info) = realised.info {
+                let sizes = (Some(info.size), Some(info.closure_size));
+                self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
+            }
+            self.end(&realised.id, realised.outcome, realised.seconds, realised.machine);
+        }
+        let mut state = self.lock();
+        let first = state.seconds.build;
+        state.seconds.build = first.max(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Whether some job needs more memory than its share and is still to be tried alone.
+    pub fn has_outgrown(&self) -> bool {
+        !self.lock().outgrew.is_empty()
+    }
+
+    /// Gives jobs that outgrew their share the whole budget, one at a time, before they are called failed. False if
+    /// there were none.
+    pub fn try_alone(
+        &self,
+        sources: Sources<'_>,
+        limits: Limits,
+        realise: &dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()>,
+        cancel: &Cancel,
+    ) -> Result<bool> {
+        let outgrew = std::mem::take(&mut self.lock().outgrew);
+        let some = !outgrew.is_empty();
+        for (job, _) in outgrew {
+            let mut ready = Vec::new();
+            let mut clock = Clock::new(self.timings);
+            let mut on_reply = |reply| {
+                clock.take(&reply);
+                match reply {
+                    Reply::Outgrew(job, bytes) => {
+                        let failure = eval::outgrown(sources, &job.id, bytes, limits.memory);
+                        self.end(&job.id, Outcome::Failed(failure), None, None);
+                    }
+                    reply => ready.extend(self.take(reply)),
+                }
+            };
+            let job = RefCell::new(Some(vec![job]));
+            eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
+            if !ready.is_empty() {
+                realise(ready, true)?;
+            }
+        }
+        Ok(some)
+    }
+
+    pub fn finish(self) -> (Vec<JobRecord>, StageSeconds) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (state.records.into_values().collect(), state.seconds)
+    }
+}
