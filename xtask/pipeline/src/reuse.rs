@@ -13,6 +13,7 @@ use crate::{
     process::Cancel,
     produce::{self, Learn, Options, Past},
     progress::{Event, Progress},
+    record::{JobRecord, StageSeconds},
     timings::Timings,
 };
 
@@ -127,6 +128,23 @@ impl Learn for Saving<'_> {
     fn learn(&self, evaluated: Evaluated) {
         self.sound.get_or_init(|| (self.save)(evaluated));
     }
+}
+
+/// Produces the jobs with what earlier runs save, and remembers what this one evaluated.
+pub fn produce(
+    nix: &Nix,
+    fleet: &Fleet,
+    jobs: &[Job],
+    options: &Options,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<(Vec<JobRecord>, StageSeconds)> {
+    let reuse = Reuse::look_up(Remembered::Used, nix, options.allow_ifd, fleet, jobs, progress, cancel)?;
+    let saving = reuse.saving(&options.timings, progress);
+    let past = Past { known: reuse.known(), pinned: reuse.pinned(), learner: &saving };
+    let produced = produce::produce(nix, fleet, jobs, &past, options, progress, cancel)?;
+    saving.finish();
+    Ok(produced)
 }
 
 /// What evaluation, or the memory of an earlier one, gives for the jobs of a run that builds nothing.

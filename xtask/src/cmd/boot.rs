@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{DONE, FAILED, INTERRUPTED};
-use crate::produce;
 use crate::{
     diagnostic::{lacking, usage},
     flags::{AccelFlag, Boot, SelectionFlags},
@@ -18,7 +17,7 @@ use crate::{
         Nix,
         argv::{self, BuildOptions, Source},
     },
-    plan::{self},
+    plan,
     process::{Cancel, End, Invocation, find_on_path},
     progress::Progress,
     timings::Timings,
@@ -31,6 +30,7 @@ use crate::{
         machine::{Accel, Cpu, Disk, Machine, Medium, Start},
     },
 };
+use crate::{produce, reuse};
 
 pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
@@ -159,7 +159,7 @@ fn build(flags: &Boot, fleet: &Fleet, job: &Job, cancel: &Cancel) -> Result<Opti
     };
     let progress = Progress::new(1);
     let jobs = std::slice::from_ref(job);
-    let (records, _) = produce::produce(&nix, fleet, jobs, &produce::Past::none(), &options, &progress, cancel)?;
+    let (records, _) = reuse::produce(&nix, fleet, jobs, &options, &progress, cancel)?;
     progress.finish();
     let record = records.into_iter().next().context("a job has a record")?;
     if let Outcome::Failed(failure) = &record.outcome {

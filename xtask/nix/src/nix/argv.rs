@@ -138,6 +138,18 @@ pub fn flake_metadata(source: Source<'_>) -> Vec<String> {
     nix(head.chain(arguments).chain([source.flake.to_owned()]))
 }
 
+/// Brings every input in flake.lock up to date.
+pub fn flake_update() -> Vec<String> {
+    nix(["flake", "update"])
+}
+
+/// The size of a path's closure, in words that a remote shell takes as they are.
+pub fn closure_size(path: &str) -> Vec<String> {
+    ["nix", "--extra-experimental-features", "nix-command", "path-info", "--closure-size", path]
+        .map(str::to_owned)
+        .to_vec()
+}
+
 /// How builds are carried out; everything else is Nix's own configuration.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {

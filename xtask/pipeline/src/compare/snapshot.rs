@@ -55,12 +55,9 @@ impl Snapshot {
 
     /// Asks a running NixOS, here or by ssh, for what its store and its current system tell.
     pub fn of_running(machine: &Running, cancel: &Cancel) -> Result<Self> {
-        let closure = machine.ask(&["nix-store", "--query", "--requisites", CURRENT], cancel)?;
-        let parameters = machine.ask(&["cat", &format!("{CURRENT}/kernel-params")], cancel)?;
-        let sizes = machine.ask(
-            &["nix", "--extra-experimental-features", "nix-command", "path-info", "--closure-size", CURRENT],
-            cancel,
-        );
+        let closure = machine.ask(&argv::requisites(&[CURRENT]), cancel)?;
+        let parameters = machine.ask(&["cat".to_owned(), format!("{CURRENT}/kernel-params")], cancel)?;
+        let sizes = machine.ask(&argv::closure_size(CURRENT), cancel);
         let size = sizes.ok().and_then(|text| text.split_whitespace().last()?.parse().ok());
         let facts = Facts {
             kernel_parameters: Some(parameters.split_whitespace().map(str::to_owned).collect()),
@@ -98,9 +95,9 @@ impl Running {
         }
     }
 
-    fn ask(&self, argv: &[&str], cancel: &Cancel) -> Result<String> {
+    fn ask(&self, argv: &[String], cancel: &Cancel) -> Result<String> {
         let call = match self {
-            Self::Here => Invocation::new(argv.iter().copied()),
+            Self::Here => Invocation::new(argv.iter().cloned()),
             Self::Ssh(host) => {
                 let options = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", host];
                 // Every word is a constant without anything that the remote shell would read.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     diagnostic::lacking,
+    nix::argv,
     process::{Cancel, Invocation, find_on_path},
 };
 
@@ -62,7 +63,7 @@ impl Direct {
             // An ordinary user's PATH lacks it in Debian.
             .or_else(|| ["/usr/sbin/mke2fs", "/sbin/mke2fs"].map(Utf8PathBuf::from).into_iter().find(|p| p.is_file()))
             .ok_or_else(|| lacking("mke2fs is not installed\n  try: install e2fsprogs"))?;
-        let closure = Invocation::new(["nix-store", "--query", "--requisites", out.as_str()]).read(cancel)?;
+        let closure = Invocation::new(argv::requisites(&[out.as_str()])).read(cancel)?;
         let root = dir.join("root");
         fs::create_dir_all(root.join("nix/store")).with_context(|| format!("cannot make {root}"))?;
         let target = root.join("nix/store");

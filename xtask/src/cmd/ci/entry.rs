@@ -18,13 +18,13 @@ use crate::{
     job::{Job, JobId, Target},
     nix::Nix,
     process::Cancel,
-    produce::{self},
     progress::Progress,
     record::{JobRecord, Record, VERSION},
     report::{
         github,
         table::{self, Paint},
     },
+    reuse,
     shard::Entry,
 };
 
@@ -65,8 +65,7 @@ pub fn make(flags: &flags::Entry, fleet: &Fleet, name: &str, ids: &str, cancel: 
         jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
     let options = flags.stages.options();
     let progress = Progress::new(artifacts.len());
-    let (mut records, mut seconds) =
-        produce::produce(&nix, fleet, &artifacts, &produce::Past::none(), &options, &progress, cancel)?;
+    let (mut records, mut seconds) = reuse::produce(&nix, fleet, &artifacts, &options, &progress, cancel)?;
     progress.finish();
     if !cancel.is_set() {
         build_all::verify(&nix, &mut records, &[], cancel)?;

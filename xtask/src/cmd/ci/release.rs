@@ -16,13 +16,13 @@ use crate::{
     nix::Nix,
     plan::{self},
     process::Cancel,
-    produce::{self},
     progress::Progress,
     record::{JobRecord, Record, VERSION},
     report::{
         markdown::RELEASE_LIMIT,
         table::{self, Paint, bytes},
     },
+    reuse,
 };
 
 pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
@@ -43,8 +43,7 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     let nix = Nix::find(cancel)?;
     let options = flags.stages.options();
     let progress = Progress::new(plan.jobs.len());
-    let (mut jobs, seconds) =
-        produce::produce(&nix, &fleet, &plan.jobs, &produce::Past::none(), &options, &progress, cancel)?;
+    let (mut jobs, seconds) = reuse::produce(&nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
     progress.finish();
     if cancel.is_set() {
         return Ok(INTERRUPTED);

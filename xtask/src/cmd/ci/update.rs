@@ -16,6 +16,7 @@ use crate::{
     flags,
     fleet::Fleet,
     git::Repository,
+    nix::argv,
     process::{Cancel, Invocation},
     report::{github::COMMENT_LIMIT, markdown},
 };
@@ -28,8 +29,8 @@ pub fn run(flags: &flags::Update, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let lock = fleet.root.join("flake.lock");
     let before = fs::read(&lock).unwrap_or_default();
-    let update = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "update"];
-    let said = Invocation::new(update).dir(&fleet.root).timeout(Duration::from_secs(600)).capture(cancel)?;
+    let said =
+        Invocation::new(argv::flake_update()).dir(&fleet.root).timeout(Duration::from_secs(600)).capture(cancel)?;
     anyhow::ensure!(said.end.is_success(), "`nix flake update` failed ({}): {}", said.end, said.stderr.trim());
     if fs::read(&lock).unwrap_or_default() == before {
         eprintln!("every input is up to date");
