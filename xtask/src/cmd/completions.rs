@@ -16,7 +16,7 @@ _xtask_before="${_xtask_before##* -F }"
 _xtask_before="${_xtask_before%% *}"
 _cargo_xtask() {
     if [ "${COMP_WORDS[1]}" = xtask ]; then
-        COMP_WORDS=("${COMP_WORDS[@]:1}")
+        COMP_WORDS=(drydock "${COMP_WORDS[@]:2}")
         COMP_CWORD=$((COMP_CWORD - 1))
         _drydock drydock "$2" "$3"
     elif [ -n "$_xtask_before" ] && [ "$_xtask_before" != _cargo_xtask ]; then
@@ -42,7 +42,7 @@ compdef _cargo_xtask cargo
 
 /// The same for fish: completions of one command are asked for the rest of the line.
 const FISH: &str = r#"
-complete -c cargo -n "__fish_seen_subcommand_from xtask" -f -a '(complete --do-complete (commandline --cut-at-cursor --current-process | string replace -r "^\s*cargo\s+" ""))'
+complete -c cargo -n "__fish_seen_subcommand_from xtask" -f -a '(complete --do-complete (commandline --cut-at-cursor --current-process | string replace -r "^\s*cargo\s+xtask" "drydock"))'
 "#;
 
 pub fn run(flags: &Completions) -> Result<u8> {
