@@ -154,6 +154,10 @@ impl Words {
     }
 
     fn within(text: &[u8]) -> Self {
+        // A line that begins with `#` is a comment, or literal in a string, unless `${` begins in it.
+        let is_code = |line: &&[u8]| !line.trim_ascii_start().starts_with(b"#") || memmem::find(line, b"${").is_some();
+        let text: Vec<u8> = text.split_inclusive(|c| *c == b'\n').filter(is_code).flatten().copied().collect();
+        let text = text.as_slice();
         let has = |words: &[&str]| words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some());
         let calls = TEXT.iter().flat_map(|word| memmem::find_iter(text, word).map(|at| &text[at + word.len()..]));
         let mut calls = calls.peekable();
@@ -282,6 +286,8 @@ mod tests {
             ("builtins.substring 0 3 x + toString (builtins.stringLength x)", None),
             ("lib.escapeShellArgs disks + builtins.substring 0 3 name", None),
             ("inherit (builtins) readFile; x = builtins.readFile ./x", None),
+            ("  # Plain builtins only, no toString ./x\nx", None),
+            ("''\n  # ${toString ./x}\n''", Weak),
             ("a = toString ./.;", Weak),
             ("if toString ./x < y then 1 else 2", Strong),
             ("builtins.split \".\" (baseNameOf ./.)", Strong),
@@ -304,6 +310,26 @@ mod tests {
         }
         assert_eq!(Words::within(b"toString x").and(Words::within(b"hashString")).suspicion(false), Weak);
         assert_eq!(Words::of(Utf8Path::new("/nowhere")).suspicion(false), Strong);
+    }
+
+    /// What is suspected is evaluated twice, so nothing of this repository's own fleet should be.
+    #[test]
+    fn this_repositorys_fleet_is_evaluated_once() {
+        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut open = vec![root.join("flake.nix"), root.join("lib"), root.join("hosts"), root.join("modules")];
+        let (mut all, mut files) = (Words::default(), 0);
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(path.read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path()));
+            } else {
+                let words = Words::of(&path);
+                assert_eq!(words.suspicion(false), Suspicion::None, "{path}");
+                all = all.and(words);
+                files += 1;
+            }
+        }
+        assert!(files > 30);
+        assert_eq!((all.suspicion(false), all.names_self), (Suspicion::None, false));
     }
 
     #[test]
