@@ -1,4 +1,4 @@
-//! A number of hosts or somebody's fleet in, a Git repository that measurements may edit out.
+//! Makes the Git repositories that measurements edit: synthetic fleets, or a copy of a real one.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Several ways to do one thing in, what each took out: in turn, round after round.
+//! Runs several ways of doing one thing in turn, round after round, and keeps what each took.
 #![expect(clippy::print_stderr, reason = "a long measurement says where it is")]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Nothing in, the peak memory of every process below this one out: sampled from proc(5) while they run.
+//! Samples the peak memory of every process below this one from proc(5) while they run.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Somebody's fleet in, what everybody takes to evaluate it out. Building it would take a binary cache.
+//! Measures the evaluation of a copy of a real fleet. Building it would take a binary cache.
 
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;

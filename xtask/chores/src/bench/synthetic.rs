@@ -1,4 +1,4 @@
-//! Synthetic fleets in, what everybody takes to build and to evaluate them out.
+//! Measures how synthetic fleets are built and evaluated.
 
 use anyhow::Result;
 use camino::Utf8Path;
