@@ -158,7 +158,7 @@ mod tests {
         let expected = "\
 | what | with | median | from | to | ratio | memory (drydock itself) |
 | --- | --- | --: | --: | --: | --: | --: |
-| nothing changed | xtask | 50 ms | 40 ms | 90 ms | 1.00 | 1.2 GB (21 MB) |
+| nothing changed | drydock | 50 ms | 40 ms | 90 ms | 1.00 | 1.2 GB (21 MB) |
 |  | a <b> | 2.00 s | 1.00 s | 40.0 s | 40.00 | 90 MB |
 |  | another | failed | | | | |
 ";
@@ -173,7 +173,7 @@ mod tests {
         let expected = "\
 | what | with | of | 1 | 100 |
 | --- | --- | --- | --: | --: |
-| README edited | xtask | time | 20 ms | 3.00 s |
+| README edited | drydock | time | 20 ms | 3.00 s |
 |  |  | memory | – | 80 MB (40 MB) |
 ";
         assert_eq!(growth(&[(1, at(0.02, None)), (100, at(3.0, Some((80, 40))))]), expected);
