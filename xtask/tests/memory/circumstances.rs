@@ -351,3 +351,29 @@ fn an_edit_that_is_undone_during_a_run_leaves_nothing_wrong_behind() {
         }
     }
 }
+
+/// Copies of a source stay in the store until garbage is collected; the next evaluation of the same files makes no more.
+#[test]
+fn the_same_files_are_copied_once() {
+    let mut fleet = Fleet::new(true);
+    // No other test, which would make copies meanwhile, has a host of this name.
+    let host = format!("once{}", std::process::id());
+    let rows = fs::read_to_string(fleet.root.join("hosts/hosts.toml")).unwrap();
+    fleet.write("hosts/hosts.toml", &rows.replace("[host.a]", &format!("[host.{host}]")));
+    let flake = fs::read_to_string(fleet.root.join("flake.nix")).unwrap();
+    fleet.write("flake.nix", &flake.replace("{ a = host \"a\" ./hosts/a", &format!("{{ {host} = host \"a\" ./hosts/{host}")));
+    fs::rename(fleet.root.join("hosts/a"), fleet.root.join("hosts").join(&host)).unwrap();
+    fleet.commit();
+    fleet.args.push(host.clone());
+    let copies = || {
+        let store = fs::read_dir("/nix/store").unwrap();
+        let names = store.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.contains(&host) && name.ends_with("-source")).count()
+    };
+    for (motd, expected) in [("1\n", 2), ("1\n", 2), ("2\n", 4)] {
+        fs::remove_dir_all(fleet.top.join("cache")).ok();
+        fleet.write("hosts/b/motd", motd);
+        assert_eq!(fleet.remembered().len(), 1);
+        assert_eq!(copies(), expected, "{motd}");
+    }
+}

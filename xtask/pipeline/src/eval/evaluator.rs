@@ -90,11 +90,6 @@ impl Evaluator {
         self.talk.peak()
     }
 
-    /// A name for the store that nobody else gives.
-    pub fn own_name(&self, number: usize) -> String {
-        format!("{}{number}", self.nonce)
-    }
-
     /// Hands over definitions, one a line. An error in one shows when it is used.
     pub fn define(&mut self, lines: &str) {
         self.talk.say(lines);

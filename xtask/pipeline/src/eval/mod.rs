@@ -21,7 +21,7 @@ use self::{
     recorded::{Recorded, Recorder},
 };
 use crate::{
-    job::{Derivation, Failure, Job, JobId, Reads},
+    job::{Derivation, Failure, HostName, Job, JobId, Reads},
     nix::{Pinned, Version, argv::Source},
     process::{Cancel, End},
 };
@@ -136,11 +136,17 @@ struct Running {
 }
 
 impl Running {
-    fn start(sources: Sources<'_>, limits: Limits, cancel: &Cancel, on_reply: &mut dyn FnMut(Reply)) -> Result<Self> {
+    fn start(
+        sources: Sources<'_>,
+        first: &HostName,
+        limits: Limits,
+        cancel: &Cancel,
+        on_reply: &mut dyn FnMut(Reply),
+    ) -> Result<Self> {
         if let Some(pinned) = sources.pinned {
             let mut evaluator = Evaluator::start(sources, true, limits, cancel)?;
             let record = !sources.source.allow_ifd;
-            let recorder = Recorder::begin(&mut evaluator, pinned, record, on_reply);
+            let recorder = Recorder::begin(&mut evaluator, pinned, first, record, on_reply);
             if recorder.is_some() {
                 return Ok(Self { evaluator, recorder, settled: 0 });
             }
@@ -183,12 +189,12 @@ impl Seat<'_> {
         Leftover { _evaluator: evaluator }
     }
 
-    fn running(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Running> {
+    fn running(&mut self, first: &HostName, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Running> {
         Ok(match &mut self.running {
             Some(running) => running,
             none => {
                 on_reply(Reply::Started);
-                none.insert(Running::start(self.sources, self.limits, self.cancel, on_reply)?)
+                none.insert(Running::start(self.sources, first, self.limits, self.cancel, on_reply)?)
             }
         })
     }
@@ -202,7 +208,7 @@ impl Seat<'_> {
         }
         on_reply(Reply::Began(job.id.clone()));
         loop {
-            let running = self.running(on_reply)?;
+            let running = self.running(&job.id.host, on_reply)?;
             let Recorded { answer, reads } = running.ask(&job.id, on_reply);
             let alone = running.settled == 1;
             let failure = match answer {

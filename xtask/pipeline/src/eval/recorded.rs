@@ -69,10 +69,11 @@ pub struct Recorded {
 
 impl Recorder {
     /// Acquaints an evaluator with a source. None if it cannot be evaluated from the store, in which case it is read as
-    /// plain Nix reads it, and nothing is known of what.
+    /// plain Nix reads it, and nothing is known of what. `first` is the host that it will be asked for first.
     pub fn begin(
         evaluator: &mut Evaluator,
         pinned: &Pinned,
+        first: &HostName,
         record: bool,
         on_reply: &mut dyn FnMut(Reply),
     ) -> Option<Self> {
@@ -88,7 +89,8 @@ impl Recorder {
             words: HashMap::new(),
         };
         let record = record && files <= MOST_FILES && bytes <= MOST_BYTES;
-        let root = if record { recorder.copy(evaluator, "__root", on_reply) } else { None };
+        let name = format!("drydock-{first}-inputs");
+        let root = if record { recorder.copy(evaluator, "__root", &name, on_reply) } else { None };
         evaluator.define(&flake(pinned, root.as_ref().unwrap_or(&pinned.path)));
         let Answer::Made(_) = evaluator.say("__seq __flake.inputs (__made \"\")", on_reply) else { return None };
         // Nix has hashed all of it by now. What it read to find the inputs every host reads again in its own copy; what
@@ -127,7 +129,7 @@ impl Recorder {
         self.tree = None;
         let began = Instant::now();
         let copy = format!("__copy{}", self.made);
-        let path = self.copy(evaluator, &copy, on_reply);
+        let path = self.copy(evaluator, &copy, &format!("drydock-{}", id.host), on_reply);
         let Some(copied) = path.and_then(Copied::watched) else { return false };
         let name = format!("__tree{}", self.made);
         evaluator.define(&format!("{name} = __call {copy} (__marked {copy})\n"));
@@ -139,10 +141,17 @@ impl Recorder {
         true
     }
 
-    fn copy(&mut self, evaluator: &mut Evaluator, name: &str, on_reply: &mut dyn FnMut(Reply)) -> Option<Utf8PathBuf> {
+    /// Copies the source. The name in the store is the host's and no more, so that no two evaluators of a run share a
+    /// copy, and the next run on the same files finds it there: copies stay until Nix collects garbage.
+    fn copy(
+        &mut self,
+        evaluator: &mut Evaluator,
+        name: &str,
+        in_store: &str,
+        on_reply: &mut dyn FnMut(Reply),
+    ) -> Option<Utf8PathBuf> {
         self.made += 1;
-        let own = evaluator.own_name(self.made);
-        evaluator.define(&format!("{name} = __path {{ name = \"{own}-source\"; path = __source.outPath; }}\n"));
+        evaluator.define(&format!("{name} = __path {{ name = \"{in_store}-source\"; path = __source.outPath; }}\n"));
         let Answer::Made(path) = evaluator.say(&format!("__made {name}"), on_reply) else { return None };
         let path = Utf8PathBuf::from(path);
         evaluator.renamed.truncate(1);
