@@ -1,17 +1,19 @@
-//! Arguments in, an exit code out: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
+//! Runs the verb that was typed and ends with its exit code: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
 //! lacks something, 130 interrupted.
 
 mod cmd;
+mod differences;
 mod doctor;
 mod flags;
+mod setup;
 
 use std::{io, process::ExitCode};
 
 use clap::FromArgMatches as _;
 use drydock_memory as memory;
-use drydock_model::{diagnostic, job, matrix, plan, record, shard, timings};
+use drydock_model::{diagnostic, job, matrix, plan, record, shard};
 use drydock_nix::{files, git, nix, process};
-use drydock_pipeline::{compare, eval, fleet, produce, progress, results, reuse, vmtest};
+use drydock_pipeline::{compare, fleet, results, run, vmtest};
 use drydock_report as report;
 use report::history;
 

@@ -1,5 +1,5 @@
-//! Holds the sources against the rules of ARCHITECTURE.md that Cargo cannot hold: who starts processes, who prints, how
-//! long a file is and how it opens; and the document against the imports that Cargo allows.
+//! Holds the sources against the rules of ARCHITECTURE.md that Cargo cannot hold: who starts processes, who prints, that
+//! verbs keep to themselves, how long a file is and how it opens; and the document against the imports that Cargo allows.
 
 use std::{collections::BTreeMap, fs};
 
@@ -50,6 +50,20 @@ impl Source {
 
     fn starts_processes(&self) -> bool {
         ["Command::new", "cmd!(", "posix_spawn"].iter().any(|sign| self.code.contains(sign))
+    }
+
+    /// Another verb that a verb imports. The steps of `ci` are one verb.
+    fn imported_verb(&self) -> Option<&str> {
+        let rest = self.path.as_str().strip_prefix("src/cmd/")?;
+        let top = !rest.contains('/');
+        let own = rest.split(['/', '.']).next()?;
+        let word = |text: &'_ str| text.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().map(str::len);
+        let named = self.code.match_indices("cmd::").map(|(at, sign)| &self.code[at + sign.len()..]);
+        // At the top `super` is where the verbs are.
+        let beside = self.code.match_indices("super::").map(|(at, sign)| &self.code[at + sign.len()..]);
+        let others = named.chain(beside.filter(|_| top && own != "mod"));
+        let verbs = others.filter_map(|text| text.get(..word(text)?)).filter(|verb| *verb != own);
+        verbs.filter(|_| own != "mod").find(|verb| xtask().join(format!("src/cmd/{verb}.rs")).exists() || *verb == "ci")
     }
 
     fn prints(&self) -> bool {
@@ -108,6 +122,9 @@ fn violations(sources: &[Source]) -> Vec<String> {
         if !source.first_line.starts_with("//! ") {
             broken("does not open with a sentence (`//! …`) that says what it is".to_owned());
         }
+        if let Some(other) = source.imported_verb() {
+            broken(format!("is a verb and imports the verb {other}; what both need belongs into the pipeline"));
+        }
         if source.lines > LONGEST {
             broken(format!("has {} lines without its tests, more than {LONGEST}", source.lines));
         }
@@ -154,6 +171,8 @@ fn every_rule_finds_who_breaks_it() {
         ("src/cmd/boot.rs", "//! A.\nfn f() { xshell::cmd!(sh, \"x\"); }\n", "starts a process"),
         ("model/src/matrix/mod.rs", "//! A.\nfn f() { eprintln!(\"x\"); }\n", "prints"),
         ("pipeline/src/eval/mod.rs", "//! A.\nfn f() { std::io::stdout().lock(); }\n", "prints"),
+        ("src/cmd/affected.rs", "//! A.\nuse super::diff;\n", "imports the verb diff"),
+        ("src/cmd/ci/entry.rs", "//! A.\nuse crate::cmd::boot;\n", "imports the verb boot"),
         ("model/src/job.rs", "use std::fmt;\n", "does not open with a sentence"),
         ("model/src/job.rs", &long, "401 lines"),
     ];

@@ -61,7 +61,7 @@ let
   driverWith =
     arguments:
     run {
-      name = "${name}-driver";
+      name = "nixos-test-driver-${name}"; # as nixpkgs calls its
       inherit config arguments;
       driver = "${builtins.path {
         path = ../driver;

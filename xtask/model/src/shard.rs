@@ -59,8 +59,13 @@ pub struct Entry {
     pub jobs: String,
 }
 
+/// The entries: one a job, or packed into so many.
+pub fn entries(pieces: &[Piece], shards: Option<usize>) -> Vec<Entry> {
+    shards.map_or_else(|| one_each(pieces), |shards| packed(pieces, shards))
+}
+
 /// One entry a job, in the order of the jobs; if these are too many for one matrix, packed.
-pub fn one_each(pieces: &[Piece]) -> Vec<Entry> {
+fn one_each(pieces: &[Piece]) -> Vec<Entry> {
     match pieces.len() <= MOST_ENTRIES {
         true => pieces.iter().map(|piece| entry(piece.id.to_string(), &piece.system, &[piece])).collect(),
         false => packed(pieces, MOST_ENTRIES),
@@ -68,7 +73,7 @@ pub fn one_each(pieces: &[Piece]) -> Vec<Entry> {
 }
 
 /// At most `shards` entries (one a system at least), each of one system, the longest as short as can be.
-pub fn packed(pieces: &[Piece], shards: usize) -> Vec<Entry> {
+fn packed(pieces: &[Piece], shards: usize) -> Vec<Entry> {
     let mut systems: BTreeMap<&str, Vec<&Piece>> = BTreeMap::new();
     for piece in pieces {
         systems.entry(&piece.system).or_default().push(piece);

@@ -33,6 +33,15 @@ impl Deref for Temporary {
     }
 }
 
+/// Writes a file and the folders above it.
+pub fn write(file: &Utf8Path, text: &str) -> Result<()> {
+    let folder = file.parent().filter(|dir| !dir.as_str().is_empty());
+    folder
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(file, text))
+        .with_context(|| format!("cannot write {file}"))
+}
+
 /// Writes `file` such that a reader sees the old content or the new one, never a part. Makes the folder above it.
 pub fn replace(file: &Utf8Path, content: impl AsRef<[u8]>) -> Result<()> {
     let write = || -> std::io::Result<()> {

@@ -1,5 +1,4 @@
-//! What follows `--fleet` in, the fleet out: its root folder, the flake reference that Nix is given, and
-//! its matrix.
+//! Opens the fleet that follows `--fleet`: its root folder, the flake reference that Nix is given, and its matrix.
 
 mod git;
 mod inputs;
@@ -12,7 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     diagnostic::usage,
-    matrix::{self, Matrix},
+    job::Job,
+    matrix::{self, Host, Matrix},
     memory::Subject,
     nix::argv::{Source, percent_encoded},
 };
@@ -20,6 +20,8 @@ use crate::{
 /// A fleet that is fit for evaluation.
 #[derive(Clone, Debug)]
 pub struct Fleet {
+    /// What was typed to name it.
+    pub typed: String,
     /// The folder with flake.nix and hosts/, absolute.
     pub root: Utf8PathBuf,
     /// What stands before the `#` of an installable.
@@ -51,12 +53,26 @@ impl Fleet {
         }
         let flake_ref = place.flake_ref(&matrix)?;
         let pairs = overrides.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        Ok(Self { root: place.root, flake_ref, overrides: pairs, matrix, earlier_of: None })
+        Ok(Self { typed: text.to_owned(), root: place.root, flake_ref, overrides: pairs, matrix, earlier_of: None })
+    }
+
+    /// The fleet as Nix is to read it.
+    pub fn source(&self, allow_ifd: bool) -> Source<'_> {
+        Source { flake: &self.flake_ref, overrides: &self.overrides, allow_ifd }
+    }
+
+    /// Every artifact and every test of every host.
+    pub fn jobs(&self) -> Vec<Job> {
+        let of_host = |host: &Host| {
+            let system = host.system.clone();
+            host.jobs().into_iter().map(move |id| Job { id, system: system.clone() })
+        };
+        self.matrix.hosts.iter().flat_map(of_host).collect()
     }
 
     /// The fleet as it is remembered.
     pub fn subject(&self, allow_ifd: bool) -> Subject<'_> {
-        let source = Source { flake: &self.flake_ref, overrides: &self.overrides, allow_ifd };
+        let source = self.source(allow_ifd);
         let names = || self.matrix.hosts.iter().map(|host| host.name.to_string()).collect();
         let hosts = self.earlier_of.is_none().then(names);
         Subject { source, known_as: self.earlier_of.as_ref().unwrap_or(&self.flake_ref), hosts }
@@ -75,7 +91,8 @@ impl Fleet {
             }
         };
         let earlier_of = Some(self.flake_ref.clone());
-        Ok(Self { root, flake_ref, overrides: self.overrides.clone(), matrix, earlier_of })
+        let (typed, overrides) = (self.typed.clone(), self.overrides.clone());
+        Ok(Self { typed, root, flake_ref, overrides, matrix, earlier_of })
     }
 
     /// Whether a file that somebody puts into `dir` is part of what Nix reads as the fleet. In a Git work tree it

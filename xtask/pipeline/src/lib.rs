@@ -3,12 +3,13 @@
 pub mod compare;
 pub mod eval;
 pub mod fleet;
-pub mod produce;
+pub mod needed;
 pub mod progress;
+mod publish;
 pub mod realise;
 pub mod results;
-pub mod reuse;
-pub mod schedule;
+pub mod run;
+mod schedule;
 pub mod vmtest;
 
 use drydock_memory as memory;

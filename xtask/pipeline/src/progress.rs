@@ -1,9 +1,9 @@
-//! Events in, what a person sees while waiting out: moving lines on a terminal, plain lines elsewhere.
+//! Shows what goes on while a person waits: moving lines on a terminal, plain lines elsewhere.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{IsTerminal as _, Write as _},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,15 +45,26 @@ enum Renderer {
     Terminal(Box<Terminal>),
 }
 
+impl Default for Progress {
+    fn default() -> Self {
+        let renderer = Mutex::new(Renderer::Plain(Plain::new(0)));
+        Self { started: Instant::now(), renderer, shown: Mutex::default() }
+    }
+}
+
 impl Progress {
-    /// Moving lines if stderr is a terminal that can move, plain ones if not.
-    pub fn new(total: usize) -> Self {
+    /// A stage of so many jobs begins: moving lines if stderr is a terminal that can move, plain ones if not.
+    pub fn expect(&self, total: usize) {
+        self.finish();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let renderer = match std::io::stderr().is_terminal() && !dumb && std::env::var_os("CI").is_none() {
+        *self.renderer() = match std::io::stderr().is_terminal() && !dumb && std::env::var_os("CI").is_none() {
             true => Renderer::Terminal(Box::new(Terminal::new(total))),
             false => Renderer::Plain(Plain::new(total)),
         };
-        Self { started: Instant::now(), renderer: Mutex::new(renderer), shown: Mutex::default() }
+    }
+
+    fn renderer(&self) -> MutexGuard<'_, Renderer> {
+        self.renderer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn tell(&self, event: Event) {
@@ -64,7 +75,7 @@ impl Progress {
             }
         }
         let now = self.started.elapsed();
-        match &mut *self.renderer.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *self.renderer() {
             Renderer::Plain(plain) => {
                 let mut err = std::io::stderr().lock();
                 for line in plain.lines(&event, now) {
@@ -78,7 +89,8 @@ impl Progress {
 
     /// Ends the moving part, so that what follows stands below it.
     pub fn finish(&self) {
-        if let Renderer::Terminal(terminal) = &mut *self.renderer.lock().unwrap_or_else(PoisonError::into_inner) {
+        let ended = std::mem::replace(&mut *self.renderer(), Renderer::Plain(Plain::new(0)));
+        if let Renderer::Terminal(mut terminal) = ended {
             terminal.finish();
         }
     }

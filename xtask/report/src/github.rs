@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io::Write as _};
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
-use crate::{job::Outcome, record::Record};
+use crate::{job::Outcome, record::Record, shard::Entry};
 
 /// The most bytes of a step summary that GitHub shows, with room for what other steps write.
 pub const SUMMARY_LIMIT: usize = 1_000_000;
@@ -64,6 +64,11 @@ pub fn append(file: &Utf8Path, text: &str) -> Result<()> {
     let mut open = OpenOptions::new();
     let opened = open.create(true).append(true).open(file);
     opened.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("cannot append to {file}"))
+}
+
+/// Entries in the form of `jobs.<id>.strategy.matrix`, on one line.
+pub fn matrix(entries: &[Entry]) -> String {
+    serde_json::json!({ "include": entries }).to_string()
 }
 
 #[cfg(test)]

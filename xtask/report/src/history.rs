@@ -4,15 +4,23 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
+use drydock_model::shard::Piece;
+use drydock_nix::nix::cache_folder;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     files,
-    job::{Artifact, JobId, Target, Test},
+    job::{Artifact, Derivation, JobId, Target, Test},
 };
 
 const VERSION: u32 = 1;
+
+/// Where measurements are kept: what was typed, or in the user's cache folder.
+pub fn file(typed: Option<&Utf8Path>) -> Utf8PathBuf {
+    let cache = || cache_folder().unwrap_or_else(|| ".cache/drydock".into()).join("history.json");
+    typed.map_or_else(cache, Utf8Path::to_owned)
+}
 
 /// The last known measurements by job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +75,15 @@ impl History {
 
     pub fn of(&self, id: &JobId) -> Measured {
         self.jobs.get(id).copied().unwrap_or_default()
+    }
+
+    /// Jobs with what they are expected to take, for packing.
+    pub fn pieces(&self, derivations: &[(JobId, Derivation)]) -> Vec<Piece> {
+        let piece = |(id, derivation): &(JobId, Derivation)| {
+            let seconds = self.expected_seconds(id);
+            Piece { id: id.clone(), system: derivation.system.clone(), seconds }
+        };
+        derivations.iter().map(piece).collect()
     }
 
     /// The seconds that a job is expected to take: measured, or else estimated.

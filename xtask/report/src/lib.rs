@@ -1,14 +1,15 @@
-//! Outcomes in, what people and programs read afterwards out.
+//! Writes what people and programs read after a run.
 
 pub mod github;
 pub mod history;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod records;
 pub mod table;
 pub mod timeline;
 pub mod trace;
 pub mod verdicts;
 
-use drydock_model::{job, record, timings};
+use drydock_model::{job, record, shard, timings};
 use drydock_nix::files;

@@ -1,28 +1,24 @@
-//! `cargo xtask boot`: a host in, a virtual machine that starts its live medium or its installed system out, on
-//! the screen or on the terminal.
+//! `cargo xtask boot`: starts a host's live medium or installed system in a virtual machine, on the screen or on the
+//! terminal.
 #![expect(clippy::print_stderr, reason = "a verb tells people what it starts")]
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{DONE, FAILED, INTERRUPTED};
 use crate::{
-    diagnostic::{lacking, usage},
-    flags::{AccelFlag, Boot, SelectionFlags},
+    diagnostic::{DONE, FAILED, INTERRUPTED, lacking, usage},
+    flags::{Boot, SelectionFlags},
     fleet::{self, Fleet},
     job::{Artifact, Job, Outcome},
-    nix::{
-        Nix,
-        argv::{self, BuildOptions, Source},
-    },
+    nix::argv,
     plan,
     process::{Cancel, End, Invocation, find_on_path},
-    progress::Progress,
-    timings::Timings,
+    run::{Options, Run},
     vmtest::{
-        accel::{self, Choice, Wish},
+        self,
+        accel::{self, Choice},
         disk::DiskWish,
         firmware::{self, Uefi},
         image::{Direct, Image},
@@ -30,7 +26,6 @@ use crate::{
         machine::{Accel, Cpu, Disk, Machine, Medium, Start},
     },
 };
-use crate::{produce, reuse};
 
 pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
@@ -46,7 +41,7 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
     let opened = disk.as_ref().map(DiskWish::open).transpose()?;
     let forwards = (!flags.no_network).then(|| forwards(&flags.forward)).transpose()?;
     // The last thing that can refuse before the build, because a KVM that hangs takes seconds to be found out.
-    let choice = accel::choose(wish(flags.accel), cpu, std::env::consts::ARCH, || kvm::known(cancel))?;
+    let choice = accel::choose(flags.accel.wish(), cpu, std::env::consts::ARCH, || kvm::known(cancel))?;
     let window = !flags.serial && has_screen();
     if !window && !flags.serial {
         eprintln!("boot: no screen here (DISPLAY and WAYLAND_DISPLAY are unset), so the serial console it is");
@@ -148,20 +143,8 @@ fn build(flags: &Boot, fleet: &Fleet, job: &Job, cancel: &Cancel) -> Result<Opti
             ))
         });
     }
-    let nix = Nix::find(cancel)?;
-    let options = produce::Options {
-        evaluators: Some(1),
-        eval_timeout: Duration::from_secs(1800),
-        allow_ifd: false,
-        build: BuildOptions::default(),
-        roots: None,
-        timings: Timings::default(),
-    };
-    let progress = Progress::new(1);
-    let jobs = std::slice::from_ref(job);
-    let (records, _) = reuse::produce(&nix, fleet, jobs, &options, &progress, cancel)?;
-    progress.finish();
-    let record = records.into_iter().next().context("a job has a record")?;
+    let run = Run::begin(fleet.clone(), Options::default(), cancel)?;
+    let record = run.realise(std::slice::from_ref(job))?.jobs.into_iter().next().context("a job has a record")?;
     if let Outcome::Failed(failure) = &record.outcome {
         eprintln!("boot: {} could not be built: {}", job.id, failure.message);
         failure.log_tail.iter().for_each(|line| eprintln!("  | {line}"));
@@ -260,8 +243,7 @@ fn nixos_vm(
         eprintln!("boot: --bios and --uefi do not matter here: the VM's kernel is loaded by QEMU itself");
     }
     let attribute = format!("nixosConfigurations.{host}.config.system.build.vm");
-    let source = Source { flake: &fleet.flake_ref, overrides: &fleet.overrides, allow_ifd: false };
-    let build = Invocation::new(argv::build_attribute(source, &attribute));
+    let build = Invocation::new(argv::build_attribute(fleet.source(false), &attribute));
     let out = build.read(cancel).with_context(|| {
         format!("{host} has no VM of its own; {attribute} is part of every `lib.nixosSystem`\n  try: {advice}")
     })?;
@@ -296,7 +278,7 @@ fn nixos_vm(
 /// Pairs of ports; without any, a free one for ssh.
 fn forwards(texts: &[String]) -> Result<Vec<(u16, u16)>> {
     if texts.is_empty() {
-        return Ok(vec![(free_port()?, 22)]);
+        return Ok(vec![(vmtest::free_port()?, 22)]);
     }
     let pair = |text: &String| {
         let (here, guest) = text.split_once(':')?;
@@ -306,21 +288,6 @@ fn forwards(texts: &[String]) -> Result<Vec<(u16, u16)>> {
         pair(text).ok_or_else(|| usage(format!("--forward {text}: two port numbers, such as 8080:80, were expected")))
     };
     texts.iter().map(parse).collect()
-}
-
-/// What was typed, as what it means.
-pub fn wish(flag: AccelFlag) -> Wish {
-    match flag {
-        AccelFlag::Auto => Wish::Auto,
-        AccelFlag::Kvm => Wish::Kvm,
-        AccelFlag::Tcg => Wish::Tcg,
-    }
-}
-
-/// A port that nobody listens on now.
-pub fn free_port() -> Result<u16> {
-    let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no port of the loopback is free")?;
-    Ok(socket.local_addr()?.port())
 }
 
 /// A folder for one machine's files; it goes away with everything in it.

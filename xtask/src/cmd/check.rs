@@ -1,4 +1,4 @@
-//! `cargo xtask check`: a fleet in, everything that is wrong with it out; nothing is built.
+//! `cargo xtask check`: says what is wrong with a fleet, and builds nothing.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -7,20 +7,16 @@ use std::{
 
 use anyhow::Result;
 
-use super::{DONE, FAILED, INTERRUPTED};
 use crate::{
+    diagnostic::{DONE, FAILED, INTERRUPTED},
     flags::Check,
     fleet::{self, Fleet},
     job::Job,
-    nix::{Nix, argv, event::plain},
+    nix::{argv, event::plain},
     plan::{self},
     process::{Cancel, Invocation, on_path},
-    progress::Progress,
     report::table::{self, Paint},
-};
-use crate::{
-    produce::{self, Options},
-    reuse::{self, Derived},
+    run::{Derived, Options, Run},
 };
 
 /// Lines of a program's complaint that are shown.
@@ -43,8 +39,9 @@ pub fn run(flags: &Check, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let selection = flags.selection.artifacts()?;
     let selected = selection.hosts(&fleet.matrix)?.len();
-    let nix = if flags.no_eval { Nix::find(cancel).ok() } else { Some(Nix::find(cancel)?) };
-    let options = flags.stages.options();
+    let options = Options { remembered: flags.cache.remembered(), ..flags.stages.options() };
+    let run = Run::begin(fleet.clone(), options, cancel);
+    let run = if flags.no_eval { run.ok() } else { Some(run?) };
     let (mut verdicts, files) = (Vec::new(), fleet::nix_files(&fleet.root)?);
     let mut note = |name: &'static str, check: &dyn Fn() -> Result<Verdict>| -> Result<()> {
         let started = Instant::now();
@@ -54,12 +51,12 @@ pub fn run(flags: &Check, cancel: &Cancel) -> Result<u8> {
     };
     // That the fleet could be opened is the verdict on its matrix: any mistake there ends the program before.
     note("matrix", &|| Ok(Verdict::Passed(format!("{} hosts, each with its folder", fleet.matrix.hosts.len()))))?;
-    note("flake.lock", &|| lock(&fleet, nix.as_ref(), &options, cancel))?;
+    note("flake.lock", &|| lock(&fleet, run.as_ref()))?;
     note("nixfmt", &|| linter(&fleet, "nixfmt", &["--check"], &files, cancel))?;
     note("statix", &|| linter(&fleet, "statix", &["check", "--format", "errfmt"], &[".".to_owned()], cancel))?;
     note("deadnix", &|| linter(&fleet, "deadnix", &["--fail"], &files, cancel))?;
-    note("evaluation", &|| match (&nix, flags.no_eval) {
-        (Some(nix), false) => evaluation(&fleet, flags, &options, nix, cancel),
+    note("evaluation", &|| match (&run, flags.no_eval) {
+        (Some(run), false) => evaluation(run, flags),
         _ => Ok(Verdict::NotRun(format!("--no-eval; {selected} hosts would be evaluated"))),
     })?;
     io::stdout().lock().write_all(report(&verdicts).as_bytes())?;
@@ -94,15 +91,15 @@ fn report(verdicts: &[(&str, Verdict, Duration)]) -> String {
 }
 
 /// Nix compares flake.lock with the inputs of flake.nix when it is forbidden to write the former.
-fn lock(fleet: &Fleet, nix: Option<&Nix>, options: &Options, cancel: &Cancel) -> Result<Verdict> {
-    if nix.is_none() {
+fn lock(fleet: &Fleet, run: Option<&Run<'_>>) -> Result<Verdict> {
+    let Some(run) = run else {
         return Ok(Verdict::NotRun("`nix` is not installed or too old (`ci/setup` installs it)".to_owned()));
-    }
+    };
     if !fleet.overrides.is_empty() {
         return Ok(Verdict::NotRun("--override-input replaces what flake.lock says".to_owned()));
     }
-    let asked = Invocation::new(argv::flake_metadata(produce::source(fleet, options))).timeout(PATIENCE);
-    let said = asked.capture(cancel)?;
+    let asked = Invocation::new(argv::flake_metadata(run.flake())).timeout(PATIENCE);
+    let said = asked.capture(run.cancel)?;
     Ok(match said.end.is_success() {
         true => Verdict::Passed("current with flake.nix".to_owned()),
         false => Verdict::Failed(format!(
@@ -135,19 +132,17 @@ fn linter(fleet: &Fleet, program: &str, flags: &[&str], files: &[String], cancel
 
 /// Every artifact and test of the selected hosts becomes a derivation, or was one in an earlier run of the
 /// same sources.
-fn evaluation(fleet: &Fleet, flags: &Check, options: &Options, nix: &Nix, cancel: &Cancel) -> Result<Verdict> {
-    let jobs = jobs(fleet, flags)?;
-    let progress = Progress::new(jobs.len());
-    let derived = reuse::derive(flags.cache.remembered(), nix, fleet, &jobs, options, &progress, cancel)?;
-    let Derived { derivations, failures, remembered, sound } = derived;
+fn evaluation(run: &Run<'_>, flags: &Check) -> Result<Verdict> {
+    let jobs = jobs(&run.fleet, flags)?;
+    let Derived { derivations, failures, remembered, misremembered } = run.evaluate(&jobs)?;
     if !failures.is_empty() {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         return Ok(Verdict::Failed(table::failures(failures.iter(), Paint { colour })));
     }
     let unfinished = jobs.len() - derivations.len();
-    Ok(match (unfinished, sound) {
-        (0, true) => Verdict::Passed(format!("{} jobs, {remembered} of them known from an earlier run", jobs.len())),
-        (0, false) => Verdict::Failed("what was remembered is not what evaluation gives, see above".to_owned()),
+    Ok(match (unfinished, misremembered) {
+        (0, false) => Verdict::Passed(format!("{} jobs, {remembered} of them known from an earlier run", jobs.len())),
+        (0, true) => Verdict::Failed("what was remembered is not what evaluation gives, see above".to_owned()),
         (n, _) => Verdict::NotRun(format!("interrupted; {n} of {} jobs were not evaluated", jobs.len())),
     })
 }

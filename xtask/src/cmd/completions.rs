@@ -5,8 +5,10 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use clap_complete::Shell;
 
-use super::DONE;
-use crate::flags::{self, Completions};
+use crate::{
+    diagnostic::DONE,
+    flags::{self, Completions},
+};
 
 /// Bash asks one function about everything that begins with `cargo`: ours answers for `cargo xtask` and
 /// leaves the rest to whatever answered before.

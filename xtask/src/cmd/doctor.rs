@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{DONE, INTERRUPTED};
 use crate::{
+    diagnostic::{DONE, INTERRUPTED},
     doctor::{Finding, Needs, State, examine},
     flags::Doctor,
     fleet::Place,

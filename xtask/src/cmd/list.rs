@@ -5,8 +5,7 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::DONE;
-use crate::{flags::List, fleet::Place, job::JobId, matrix::Host};
+use crate::{diagnostic::DONE, flags::List, fleet::Place, job::JobId, matrix::Host};
 
 /// What `--json` prints. The version changes when a field changes its meaning or goes away.
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! One file a verb; the only place where stages are put together.
+//! One file a verb: it parses what was typed, has a run do the work, and prints what came of it.
 
 mod affected;
 mod boot;
@@ -12,17 +12,12 @@ mod list;
 mod matrix;
 mod new_host;
 mod report;
-mod setup;
 mod test_vm;
 mod why;
 
 use anyhow::Result;
 
-use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED},
-    flags::Verb,
-    process::Cancel,
-};
+use crate::{diagnostic::INTERRUPTED, flags::Verb, process::Cancel};
 
 /// Carries out a verb and returns the exit code.
 pub fn run(verb: Verb) -> Result<u8> {

@@ -1,23 +1,19 @@
-//! `cargo xtask report`: JSON records in, reports for people and programs out.
+//! `cargo xtask report`: writes the records of runs as reports for people and programs.
 #![expect(clippy::print_stdout, reason = "a verb prints its report")]
 
-use std::fs;
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-use camino::{Utf8Path, Utf8PathBuf};
-
-use super::{DONE, matrix::history_file};
 use crate::{
-    diagnostic::usage,
+    diagnostic::DONE,
+    files::write,
     flags::Report,
-    history::History,
-    record::{self, Record},
-    report::{github, html, junit, markdown},
+    history::{self, History},
+    report::{github, html, junit, markdown, records},
 };
 
 pub fn run(flags: &Report) -> Result<u8> {
-    let records = read_all(&flags.records)?;
-    let history = History::read(&history_file(flags.history.as_ref()));
+    let records = records::read_all(&flags.records)?;
+    let history = History::read(&history::file(flags.history.as_deref()));
     if let Some(file) = &flags.html {
         write(file, &html::render(&records))?;
     }
@@ -34,57 +30,4 @@ pub fn run(flags: &Report) -> Result<u8> {
         _ => print!("{}", markdown()),
     }
     Ok(DONE)
-}
-
-/// Reads every record named, and every `.json` file of the folders named.
-pub fn read_all(paths: &[Utf8PathBuf]) -> Result<Vec<Record>> {
-    let mut files = Vec::new();
-    for path in paths {
-        match path.is_dir() {
-            true => json_files(path, &mut files)?,
-            false => files.push(path.clone()),
-        }
-    }
-    anyhow::ensure!(!files.is_empty(), usage("there is no record: the folders hold no file that ends in .json"));
-    files.iter().map(|file| read(file)).collect()
-}
-
-/// All `.json` files below a folder, sorted.
-pub fn json_files(dir: &Utf8Path, files: &mut Vec<Utf8PathBuf>) -> Result<()> {
-    let list = dir.read_dir_utf8().with_context(|| format!("cannot list {dir}"))?;
-    let mut entries = list.collect::<std::io::Result<Vec<_>>>().with_context(|| format!("cannot list {dir}"))?;
-    entries.sort_by(|a, b| a.path().cmp(b.path()));
-    for entry in entries {
-        if entry.path().is_dir() {
-            json_files(entry.path(), files)?;
-        } else if entry.path().extension() == Some("json") {
-            files.push(entry.path().to_owned());
-        }
-    }
-    Ok(())
-}
-
-/// Reads one record and refuses a version that is not known.
-pub fn read(file: &Utf8Path) -> Result<Record> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| usage(format!("{file} is no JSON: {error}")))?;
-    let version = value.get("version").and_then(serde_json::Value::as_u64);
-    if version != Some(record::VERSION.into()) {
-        return Err(usage(format!(
-            "{file} is no record of version {}: its version is {}\n  `cargo xtask build-all --json` prints one",
-            record::VERSION,
-            version.map_or_else(|| "missing".to_owned(), |v| v.to_string())
-        )));
-    }
-    serde_json::from_value(value).map_err(|error| usage(format!("{file} is not in the form of a record: {error}")))
-}
-
-/// Writes a file and the folders above it.
-pub fn write(file: &Utf8Path, text: &str) -> Result<()> {
-    let folder = file.parent().filter(|dir| !dir.as_str().is_empty());
-    folder
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(file, text))
-        .with_context(|| format!("cannot write {file}"))
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::DONE;
 use crate::{
+    diagnostic::DONE,
     flags::Why,
     fleet::Fleet,
     job::JobId,

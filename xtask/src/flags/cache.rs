@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::FleetFlags;
-use crate::reuse::Remembered;
+use crate::run::Remembered;
 
 /// Whether earlier runs save work.
 #[derive(Clone, Debug, Default, Args)]

@@ -361,7 +361,10 @@ fn the_same_files_are_copied_once() {
     let rows = fs::read_to_string(fleet.root.join("hosts/hosts.toml")).unwrap();
     fleet.write("hosts/hosts.toml", &rows.replace("[host.a]", &format!("[host.{host}]")));
     let flake = fs::read_to_string(fleet.root.join("flake.nix")).unwrap();
-    fleet.write("flake.nix", &flake.replace("{ a = host \"a\" ./hosts/a", &format!("{{ {host} = host \"a\" ./hosts/{host}")));
+    fleet.write(
+        "flake.nix",
+        &flake.replace("{ a = host \"a\" ./hosts/a", &format!("{{ {host} = host \"a\" ./hosts/{host}")),
+    );
     fs::rename(fleet.root.join("hosts/a"), fleet.root.join("hosts").join(&host)).unwrap();
     fleet.commit();
     fleet.args.push(host.clone());

@@ -207,6 +207,11 @@ pub fn build_attribute(source: Source<'_>, attribute: &str) -> Vec<String> {
     nix(head.into_iter().chain(source.arguments()).chain([format!("{}#{attribute}", source.flake)]))
 }
 
+/// Builds a derivation and prints its output paths.
+pub fn build_output(drv: &str) -> Vec<String> {
+    nix(["build", "--no-link", "--print-out-paths", &format!("{drv}^*")])
+}
+
 /// Builds something that was never built before in the configured sandbox, or not at all.
 pub fn sandbox_probe(system: &str, number: u128) -> Vec<String> {
     let expression = format!(
@@ -321,6 +326,7 @@ mod tests {
             &build_attribute(replaced, "x.driver"),
             "nix … build --no-link --print-out-paths --override-input nixpkgs path:/n --no-write-lock-file path:/f#x.driver",
         );
+        check(&build_output("/a.drv"), "nix … build --no-link --print-out-paths '/a.drv^*'");
         check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(

@@ -1,6 +1,7 @@
 //! What is asked of Nix as command lines, and what it answers as values.
 
 pub mod argv;
+pub mod drv;
 pub mod event;
 mod known;
 mod pinned;

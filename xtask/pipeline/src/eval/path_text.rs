@@ -10,6 +10,8 @@ use std::{collections::HashMap, fs};
 use camino::{Utf8Path, Utf8PathBuf};
 use memchr::memmem;
 
+use crate::nix::drv;
+
 /// A plain file among a derivation's inputs that is larger than this is not searched but taken to hold the path. Bytes.
 const LARGEST: u64 = 16 << 20;
 
@@ -80,24 +82,12 @@ impl Search {
         if self.is_in(&text) {
             return (true, Vec::new());
         }
-        (false, if path.ends_with(".drv") { inputs(&text) } else { Vec::new() })
+        (false, if path.ends_with(".drv") { drv::inputs(&text) } else { Vec::new() })
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
         self.needles.iter().any(|needle| memmem::find(text, needle.as_bytes()).is_some())
     }
-}
-
-/// The derivations and plain sources that a `.drv` file names before its builder: `Derive([outputs],
-/// [inputDrvs],[inputSrcs],…` (`derivations.cc` in Nix).
-fn inputs(text: &[u8]) -> Vec<String> {
-    let Some(start) = memmem::find(text, b"],[") else { return Vec::new() };
-    // Inputs end where the system follows the list of sources: `],"x86_64-linux",`.
-    let end = memmem::find(&text[start + 2..], b"],\"").map_or(text.len(), |at| start + 2 + at);
-    let part = &text[start..end];
-    let quotes: Vec<usize> = memchr::memchr_iter(b'"', part).collect();
-    let words = quotes.chunks_exact(2).map(|pair| &part[pair[0] + 1..pair[1]]);
-    words.filter(|word| word.starts_with(b"/")).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 /// Words that tell where something stands.
@@ -241,14 +231,6 @@ fn is_given_a_path(rest: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn inputs_of_a_derivation() {
-        let text = br#"Derive([("out","/nix/store/o","","")],[("/nix/store/a.drv",["out"]),("/nix/store/b.drv",["out","dev"])],["/nix/store/s.sh"],"x86_64-linux","/bin/sh",[],[("name","x")])"#;
-        assert_eq!(inputs(text), ["/nix/store/a.drv", "/nix/store/b.drv", "/nix/store/s.sh"]);
-        let none = br#"Derive([("out","/nix/store/o","","")],[],[],"x86_64-linux","/bin/sh",[],[("name","x")])"#;
-        assert_eq!(inputs(none), [] as [&str; 0]);
-    }
 
     #[test]
     fn a_path_far_below_is_found_from_wherever_it_is_asked() {

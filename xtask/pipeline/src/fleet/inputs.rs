@@ -76,7 +76,9 @@ mod tests {
         let check = |overrides: &[(&str, String)], expected: &[&str]| {
             let overrides = overrides.iter().map(|(input, flake)| ((*input).to_owned(), flake.clone())).collect();
             let matrix = Matrix { hosts: Vec::new() };
-            let fleet = Fleet { root: root.clone(), flake_ref: String::new(), overrides, matrix, earlier_of: None };
+            let typed = String::new();
+            let fleet =
+                Fleet { typed, root: root.clone(), flake_ref: String::new(), overrides, matrix, earlier_of: None };
             let found = slow(&fleet);
             assert_eq!(found.len(), expected.len(), "{found:?}");
             assert!(found.iter().zip(expected).all(|(text, name)| text.contains(&format!("input {name} is"))));

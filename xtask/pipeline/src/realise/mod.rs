@@ -1,5 +1,5 @@
-//! Derivations in, valid store paths out, with what Nix said on the way. Whether an output is there is asked
-//! of the store afterwards; exit codes are not believed.
+//! Has Nix realise derivations, and tells what became of each. Whether an output is there is asked of the store
+//! afterwards; exit codes are not believed.
 
 mod cause;
 mod seconds;
@@ -18,7 +18,8 @@ use crate::{
         reply::PathInfo,
     },
     process::{Cancel, End, Invocation},
-    timings::{Timings, What},
+    run::Run,
+    timings::What,
 };
 
 pub use watch::Update;
@@ -38,13 +39,12 @@ pub struct Realised {
 
 /// Realises a batch in one Nix process. Jobs whose outputs are valid already cost only the question.
 pub fn realise(
-    nix: &Nix,
+    run: &Run<'_>,
     batch: &[(JobId, Derivation)],
     options: &BuildOptions,
-    cancel: &Cancel,
-    timings: &Timings,
     tell: &mut dyn FnMut(Update<'_>),
 ) -> Result<Vec<Realised>> {
+    let (timings, cancel) = (&run.timings, run.cancel);
     let name = match batch {
         [(id, _)] => id.to_string(),
         [(id, _), others @ ..] => format!("{id} and {} more", others.len()),
@@ -75,7 +75,7 @@ pub fn realise(
     // For a path that is not valid the sizes would be looked for in binary caches, so after a failure validity alone is
     // asked for.
     let mut infos: BTreeMap<String, PathInfo> = match end.is_success() {
-        true => nix.path_info(&outs, &unheard)?.into_iter().map(|info| (info.path.clone(), info)).collect(),
+        true => run.nix.path_info(&outs, &unheard)?.into_iter().map(|info| (info.path.clone(), info)).collect(),
         false => BTreeMap::new(),
     };
     let unknown: Vec<&str> = outs.iter().copied().filter(|out| !infos.contains_key(*out)).collect();

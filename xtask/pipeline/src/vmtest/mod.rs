@@ -1,7 +1,9 @@
-//! Test derivations in, verdicts out; and the virtual machines that people and probes start.
+//! Runs VM tests and judges them, and starts the virtual machines that people and probes ask for.
 
 pub mod accel;
+mod attempt;
 pub mod disk;
+pub mod driver;
 pub mod firmware;
 pub mod image;
 pub mod kvm;
@@ -9,4 +11,13 @@ mod kvm_guest;
 pub mod log;
 pub mod machine;
 pub mod place;
-pub mod run;
+pub mod session;
+mod verdict;
+
+use anyhow::{Context as _, Result};
+
+/// A port that nobody listens on now.
+pub fn free_port() -> Result<u16> {
+    let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no port of the loopback is free")?;
+    Ok(socket.local_addr()?.port())
+}

@@ -1,4 +1,4 @@
-//! What a test derivation demands and the truth about KVM in, where and how it runs out.
+//! Decides where and how a test runs, by what its derivation demands and by whether KVM works.
 //!
 //! Nix offers the feature `kvm` wherever /dev/kvm can be opened, puts the device into the sandbox, and a test that
 //! finds it there hangs where it does not work. So the feature is withdrawn for the run: a test that can do without
@@ -53,14 +53,6 @@ pub fn nix_settings(settings: &Settings, accel: Accel) -> Vec<(&'static str, Str
         Accel::Kvm => vec![],
         Accel::Tcg => vec![("system-features", features.join(" "))],
     }
-}
-
-/// True if the derivation's `requiredSystemFeatures` has kvm. `drv` is the text of its .drv file, in which the
-/// attribute is an environment variable or, with structured attributes, part of `__json`.
-pub fn demands_kvm(drv: &str) -> bool {
-    let Some((_, rest)) = drv.split_once("requiredSystemFeatures") else { return false };
-    let value = rest.split([')', ']']).next().unwrap_or_default();
-    value.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == "kvm")
 }
 
 /// A deadline or a share of it under TCG is this much longer where the test was written for KVM.
@@ -131,23 +123,6 @@ mod tests {
         let features = ("system-features", "benchmark nixos-test".to_owned());
         assert_eq!(nix_settings(&settings, Accel::Tcg), [features]);
         assert!(nix_settings(&settings, Accel::Kvm).is_empty());
-    }
-
-    #[test]
-    fn demands_are_read_from_both_forms_of_derivation() {
-        let rows = [
-            (
-                r#"Derive([],[],[],"x","/b",[],[("name","n"),("requiredSystemFeatures","kvm nixos-test"),("s","y")])"#,
-                true,
-            ),
-            (r#"("requiredSystemFeatures","nixos-test"),("kvm","1")])"#, false),
-            (r#"("__json","{\"requiredSystemFeatures\":[\"nixos-test\",\"kvm\"],\"x\":1}")"#, true),
-            (r#"("__json","{\"requiredSystemFeatures\":[\"kvm-like\"],\"x\":\"kvm\"}")"#, false),
-            (r#"("name","kvm")"#, false),
-        ];
-        for (drv, expected) in rows {
-            assert_eq!(demands_kvm(drv), expected, "{drv}");
-        }
     }
 
     #[test]

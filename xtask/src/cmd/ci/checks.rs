@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED, setup},
-    diagnostic::usage,
+    diagnostic::{DONE, FAILED, INTERRUPTED, usage},
     flags::Ci,
     fleet,
     process::{Cancel, End, Invocation, on_path},
+    setup,
 };
 
 /// One check: a command that must succeed within its time.

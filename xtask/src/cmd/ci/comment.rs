@@ -8,7 +8,11 @@ use super::{
     api::{api, checked},
     merge::MARKER,
 };
-use crate::{cmd::DONE, diagnostic::usage, flags, process::Cancel};
+use crate::{
+    diagnostic::{DONE, usage},
+    flags,
+    process::Cancel,
+};
 
 /// A comment as GitHub lists it ("List issue comments" in the REST API).
 #[derive(Debug, Deserialize)]

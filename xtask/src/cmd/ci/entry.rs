@@ -1,7 +1,7 @@
-//! The step `entry`: the jobs of one matrix entry in, their record and their images out.
+//! The step `entry`: builds and tests the jobs of one matrix entry, and writes their record.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
@@ -11,21 +11,21 @@ use super::{
     runner_file,
 };
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED, affected, build_all, report::write, setup, test_vm},
-    diagnostic::usage,
-    flags::{self, TestRunFlags},
+    diagnostic::{DONE, FAILED, INTERRUPTED, usage},
+    files::write,
+    flags,
     fleet::Fleet,
     job::{Job, JobId, Target},
-    nix::Nix,
     process::Cancel,
-    progress::Progress,
-    record::{JobRecord, Record, VERSION},
+    record::{JobRecord, Record},
     report::{
         github,
         table::{self, Paint},
     },
-    reuse,
+    run::Run,
+    setup,
     shard::Entry,
+    vmtest::session::TestOptions,
 };
 
 pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
@@ -40,12 +40,12 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
         let hosted = std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted");
         if hosted { setup::install(cancel)? } else { setup::require(cancel)? }
     }
-    let (record, images) = make(flags, &fleet, name, &ids, cancel)?;
+    let prefix = prefix(&fleet.root, cancel);
+    let (record, images) = make(flags, fleet, name, &ids, cancel)?;
     if let Some(file) = runner_file("GITHUB_OUTPUT") {
         github::set_output(&file, "images", if images > 0 { "true" } else { "false" })?;
     }
     if std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true") {
-        let prefix = prefix(&fleet.root, cancel);
         github::annotations(&record, &prefix).into_iter().for_each(|line| println!("{line}"));
     }
     Ok(match (cancel.is_set(), record.succeeded()) {
@@ -57,40 +57,19 @@ pub fn run(flags: &flags::Entry, cancel: &Cancel) -> Result<u8> {
 
 /// Builds and tests jobs of the fleet, writes their record below the name of the entry and links their images. Also
 /// says how many images there are.
-pub fn make(flags: &flags::Entry, fleet: &Fleet, name: &str, ids: &str, cancel: &Cancel) -> Result<(Record, usize)> {
-    let started = Instant::now();
-    let jobs = wanted(fleet, ids)?;
-    let nix = Nix::find(cancel)?;
+pub fn make(flags: &flags::Entry, fleet: Fleet, name: &str, ids: &str, cancel: &Cancel) -> Result<(Record, usize)> {
+    let jobs = wanted(&fleet, ids)?;
+    let run = Run::begin(fleet, flags.stages.options(), cancel)?;
     let (tests, artifacts): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| matches!(job.id.target, Target::Test(_)));
-    let options = flags.stages.options();
-    let progress = Progress::new(artifacts.len());
-    let (mut records, mut seconds) = reuse::produce(&nix, fleet, &artifacts, &options, &progress, cancel)?;
-    progress.finish();
+    let mut finished = run.realise(&artifacts)?;
     if !cancel.is_set() {
-        build_all::verify(&nix, &mut records, &[], cancel)?;
-        let how = TestRunFlags {
-            allow_import_from_derivation: flags.stages.allow_import_from_derivation,
-            ..TestRunFlags::default()
-        };
-        if !tests.is_empty() {
-            let run = test_vm::run_all(&how, &flags.fleet.fleet, fleet, &nix, &tests, &options.timings, cancel)?;
-            records.extend(run.0);
-        }
+        run.inspect(&mut finished.jobs, &[])?;
     }
-    records.sort_by(|a, b| a.job.cmp(&b.job));
-    seconds.total = started.elapsed().as_secs_f64();
-    let source = build_all::source(fleet, cancel);
-    let command = format!("ci entry {name}");
-    let record = Record {
-        version: VERSION,
-        command,
-        fleet: source,
-        nix: nix.version.to_string(),
-        seconds,
-        jobs: records,
-        spans: options.timings.spans(),
-    };
+    if !cancel.is_set() && !tests.is_empty() {
+        finished.extend(run.test(&tests, &TestOptions::default())?);
+    }
+    let record = run.record(&format!("ci entry {name}"), finished);
     write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
     let images = link_images(&flags.out.join("images"), &record.jobs)?;
     eprint!("{}", table::render(&record, Paint { colour: false }));
@@ -113,7 +92,7 @@ fn share(flags: &flags::Entry) -> Result<(String, String)> {
 fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
     let ids: BTreeSet<JobId> =
         text.split_ascii_whitespace().map(|id| JobId::try_from(id.to_owned()).map_err(usage)).collect::<Result<_>>()?;
-    let jobs: Vec<Job> = affected::all_jobs(fleet).into_iter().filter(|job| ids.contains(&job.id)).collect();
+    let jobs: Vec<Job> = fleet.jobs().into_iter().filter(|job| ids.contains(&job.id)).collect();
     if let Some(unknown) = ids.iter().find(|id| !jobs.iter().any(|job| job.id == **id)) {
         return Err(usage(format!(
             "the fleet {} has no job {unknown}\n  the entry must come from a plan of the same fleet and commit",

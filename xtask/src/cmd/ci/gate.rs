@@ -7,8 +7,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::{
-    cmd::{DONE, FAILED},
-    diagnostic::usage,
+    diagnostic::{DONE, FAILED, usage},
     flags,
 };
 

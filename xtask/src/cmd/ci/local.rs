@@ -1,4 +1,4 @@
-//! `cargo xtask ci --local`: calls what the jobs of .github/workflows/ci.yml call, one after another on this machine.
+//! `cargo xtask ci --local`: does what the jobs of .github/workflows/ci.yml do, one after another on this machine.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use super::{
     plan::{self, PlanFile},
 };
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED, setup},
-    diagnostic::{self, usage},
+    diagnostic::{self, DONE, FAILED, INTERRUPTED, usage},
     files::Temporary,
     flags::{self, FleetFlags, LocalFlags, PackingFlags, StageFlags},
     fleet::Fleet,
     process::Cancel,
+    setup,
 };
 
 pub fn run(flags: &LocalFlags, cancel: &Cancel) -> Result<u8> {
@@ -101,8 +101,8 @@ fn entries(plan: &PlanFile, typed: &FleetFlags, fleet: &Fleet, artifacts: &Utf8P
             system: None,
             out: artifacts.join(format!("record-{}", entry.name)),
         };
-        let made =
-            plan::checked_name(&entry.name).and_then(|name| entry::make(&flags, fleet, name, &entry.jobs, cancel));
+        let made = plan::checked_name(&entry.name)
+            .and_then(|name| entry::make(&flags, fleet.clone(), name, &entry.jobs, cancel));
         all &= told(&entry.name, made).is_some_and(|(record, _)| record.succeeded());
     }
     all

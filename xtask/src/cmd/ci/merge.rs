@@ -1,4 +1,4 @@
-//! The step `merge`: the plan and the records of all entries in, one report in every form out.
+//! The step `merge`: makes one report of the plan and the records of all entries.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,17 +11,13 @@ use super::{
     runner_file,
 };
 use crate::{
-    cmd::{
-        DONE, FAILED,
-        matrix::history_file,
-        report::{self, write},
-    },
-    diagnostic::usage,
+    diagnostic::{DONE, FAILED, usage},
+    files::write,
     flags,
-    history::{History, Measured},
+    history::{self, History, Measured},
     job::{Job, JobId, Outcome, System},
     record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
-    report::{github, html, junit, markdown},
+    report::{github, html, junit, markdown, records},
 };
 
 /// By this a comment of ours is known again; it is not shown.
@@ -39,16 +35,16 @@ pub fn run(flags: &flags::Merge) -> Result<u8> {
 /// Writes the reports. Returns the summary, and how many jobs failed.
 pub fn make(flags: &flags::Merge) -> Result<(String, usize)> {
     let mut files = Vec::new();
-    report::json_files(&flags.artifacts, &mut files)?;
+    records::json_files(&flags.artifacts, &mut files)?;
     let (plans, records): (Vec<Utf8PathBuf>, Vec<_>) =
         files.into_iter().partition(|file| file.file_name() == Some(PlanFile::NAME));
     let [plan] = plans.as_slice() else {
         return Err(usage(format!("{} holds {} plans instead of one", flags.artifacts, plans.len())));
     };
     let plan = PlanFile::read(plan)?;
-    let records = records.iter().map(|file| report::read(file)).collect::<Result<Vec<_>>>()?;
+    let records = records.iter().map(|file| records::read(file)).collect::<Result<Vec<_>>>()?;
     let records = complete(&plan, records);
-    let file = history_file(flags.history.as_ref());
+    let file = history::file(flags.history.as_deref());
     let mut history = History::read(&file);
     let intro = intro(&plan);
     let summary = markdown::render(&records, &intro, &history, github::SUMMARY_LIMIT);

@@ -1,4 +1,4 @@
-//! The step `plan`: a fleet and perhaps a base in, plan.json and the outputs `matrix` and `any` out.
+//! The step `plan`: decides what is built, and writes plan.json and the outputs `matrix` and `any`.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use anyhow::{Context as _, Result};
@@ -7,16 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use super::runner_file;
 use crate::{
-    cmd::{DONE, INTERRUPTED, affected::Compared, matrix, report::write},
-    compare::hosts::{self, Status},
-    diagnostic::usage,
+    compare::{
+        affected::Compared,
+        hosts::{self, Status},
+    },
+    diagnostic::{DONE, INTERRUPTED, usage},
+    files::write,
     flags,
     fleet::Fleet,
     git::Repository,
+    history::{self, History},
     job::{Failure, HostName, JobId},
     process::Cancel,
     report::github,
-    shard::Entry,
+    run::Run,
+    shard::{self, Entry},
 };
 
 /// The version of plan.json.
@@ -72,7 +77,7 @@ pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
     let Some(plan) = make(flags, cancel)? else { return Ok(INTERRUPTED) };
     if let Some(file) = runner_file("GITHUB_OUTPUT") {
         github::set_output(&file, "any", if plan.entries.is_empty() { "false" } else { "true" })?;
-        github::set_output(&file, "matrix", &matrix::json(&plan.entries))?;
+        github::set_output(&file, "matrix", &github::matrix(&plan.entries))?;
     }
     // A host that does not evaluate fails the report and so the gate, not the plan: the others are built.
     Ok(DONE)
@@ -81,22 +86,24 @@ pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
 /// Decides what is built, writes it to plan.json and says it. Nothing after an interrupt.
 pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
-    let options = flags.stages.options();
+    let run = Run::begin(fleet, flags.stages.options(), cancel)?;
+    let packing = &flags.packing;
     // The first push of a branch comes with a base of zeros: there is nothing to compare with.
     let base = Some(flags.base.as_str()).filter(|base| !base.trim_matches('0').is_empty());
-    let planned = matrix::planned(&fleet, base, &flags.packing, &options, cancel)?;
+    let needed = run.needed(base, !packing.no_tests, packing.skip_cached)?;
     if cancel.is_set() {
         return Ok(None);
     }
-    let entries = matrix::entries(&planned.pieces, &flags.packing);
-    let (affected, unchanged) = planned.compared.as_ref().map_or((vec![], 0), summary);
+    let pieces = History::read(&history::file(packing.history.as_deref())).pieces(&needed.derivations);
+    let entries = shard::entries(&pieces, packing.shards.map(usize::from));
+    let (affected, unchanged) = needed.compared.as_ref().map_or((vec![], 0), summary);
     let plan = PlanFile {
         version: VERSION,
-        base: planned.compared.map(|compared| compared.base),
-        prefix: prefix(&fleet.root, cancel),
+        base: needed.compared.map(|compared| compared.base),
+        prefix: prefix(&run.fleet.root, cancel),
         entries,
-        broken: planned.broken.into_iter().map(|(job, failure)| Broken { job, failure }).collect(),
-        cached: planned.cached,
+        broken: needed.broken.into_iter().map(|(job, failure)| Broken { job, failure }).collect(),
+        cached: needed.cached,
         affected,
         unchanged,
     };

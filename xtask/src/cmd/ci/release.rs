@@ -1,4 +1,4 @@
-//! The step `release`: a fleet in; its images, their checksums and bills of materials in one folder out.
+//! The step `release`: collects a fleet's images with their checksums and bills of materials in one folder.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::fs;
@@ -8,21 +8,20 @@ use camino::Utf8Path;
 use serde_json::{Value, json};
 
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED, build_all, report::write},
     compare::{derivation::Graph, name, packages},
+    diagnostic::{DONE, FAILED, INTERRUPTED},
+    files::write,
     flags::{self, SelectionFlags},
     fleet::Fleet,
     job::Artifact,
-    nix::Nix,
-    plan::{self},
+    plan,
     process::Cancel,
-    progress::Progress,
-    record::{JobRecord, Record, VERSION},
+    record::JobRecord,
     report::{
         markdown::RELEASE_LIMIT,
         table::{self, Paint, bytes},
     },
-    reuse,
+    run::Run,
 };
 
 pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
@@ -40,27 +39,14 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     let system = flags.system.iter().cloned().collect();
     let selection = SelectionFlags { system, artifact: vec!["iso".into()], ..Default::default() };
     let plan = plan::plan(&fleet.matrix, &selection.artifacts()?)?;
-    let nix = Nix::find(cancel)?;
-    let options = flags.stages.options();
-    let progress = Progress::new(plan.jobs.len());
-    let (mut jobs, seconds) = reuse::produce(&nix, &fleet, &plan.jobs, &options, &progress, cancel)?;
-    progress.finish();
+    let run = Run::begin(fleet, flags.stages.options(), cancel)?;
+    let mut finished = run.realise(&plan.jobs)?;
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
-    build_all::verify(&nix, &mut jobs, &[], cancel)?;
-    let source = build_all::source(&fleet, cancel);
-    let revision = source.revision.clone();
-    let command = "ci release".to_owned();
-    let record = Record {
-        version: VERSION,
-        command,
-        fleet: source,
-        nix: nix.version.to_string(),
-        seconds,
-        jobs,
-        spans: options.timings.spans(),
-    };
+    run.inspect(&mut finished.jobs, &[])?;
+    let record = run.record("ci release", finished);
+    let revision = record.fleet.revision.clone();
     eprint!("{}", table::render(&record, Paint { colour: false }));
     let refused: Vec<String> = record.jobs.iter().filter_map(too_large).collect();
     refused.iter().for_each(|text| eprintln!("{text}"));

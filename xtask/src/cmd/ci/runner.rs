@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    cmd::DONE,
+    diagnostic::DONE,
     flags,
     process::{Cancel, Invocation},
     report::table::bytes,

@@ -1,4 +1,4 @@
-//! The step `ship`: the folders that `release` wrote in, a draft of a GitHub release out.
+//! The step `ship`: makes a draft of a GitHub release of what `release` collected.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::{collections::BTreeSet, fs, time::Duration};
@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
-    cmd::{DONE, report::write},
-    diagnostic::{lacking, usage},
+    diagnostic::{DONE, lacking, usage},
+    files::write,
     flags,
     process::{Cancel, Invocation, on_path},
     report::markdown::RELEASE_LIMIT,

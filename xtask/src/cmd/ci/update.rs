@@ -1,5 +1,5 @@
-//! The step `update`: a fleet in, its inputs updated and what that changes in every host out, as a pull
-//! request if one is wanted.
+//! The step `update`: updates a fleet's inputs and says what that changes in every host, as a pull request if one is
+//! wanted.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::{fs, time::Duration};
@@ -11,14 +11,17 @@ use serde_json::json;
 
 use super::api::{api, checked};
 use crate::{
-    cmd::{DONE, FAILED, INTERRUPTED, diff, report::write},
-    diagnostic::usage,
+    compare::difference,
+    diagnostic::{DONE, FAILED, INTERRUPTED, usage},
+    differences,
+    files::write,
     flags,
     fleet::Fleet,
     git::Repository,
     nix::argv,
     process::{Cancel, Invocation},
     report::{github::COMMENT_LIMIT, markdown},
+    run::Run,
 };
 
 /// The branch of the pull request; it belongs to this step alone and is written anew each time.
@@ -36,14 +39,14 @@ pub fn run(flags: &flags::Update, cancel: &Cancel) -> Result<u8> {
         eprintln!("every input is up to date");
         return Ok(DONE);
     }
-    let options = flags.stages.options();
-    let rows = diff::against_base(&fleet, &fleet.matrix.hosts, Some("HEAD"), &options, cancel)?;
+    let run = Run::begin(fleet, flags.stages.options(), cancel)?;
+    let rows = difference::against_base(&run, &run.fleet.matrix.hosts, Some("HEAD"))?;
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
     let mut sections = vec!["What the new inputs change in every host, by derivations.\n\n".to_owned()];
     sections.push(format!("<details><summary>Inputs</summary>\n\n{}\n</details>\n\n", markdown::fenced(&said.stderr)));
-    sections.extend(rows.iter().map(diff::host_as_markdown));
+    sections.extend(rows.iter().map(differences::markdown));
     let text = markdown::fit(&sections, COMMENT_LIMIT);
     write(&flags.out, &text)?;
     if let Some(repository) = &flags.pull_request {

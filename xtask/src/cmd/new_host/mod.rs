@@ -11,9 +11,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
-use super::{DONE, INTERRUPTED};
 use crate::{
-    diagnostic::{misconfigured, nearest, usage},
+    diagnostic::{DONE, INTERRUPTED, misconfigured, nearest, usage},
     flags::NewHost,
     fleet::{self, Place},
     job::{Artifact, HostName},

@@ -1,4 +1,4 @@
-//! What happens to each job in, the records of all of them out; watchers are told on the way.
+//! Keeps the record of each job while it passes the stages, and tells the progress display.
 
 use std::{
     cell::RefCell,
@@ -9,24 +9,20 @@ use std::{
 
 use anyhow::Result;
 
-use super::clock::Clock;
-
+use super::{Finished, Run, clock::Clock, stages::Realise};
 use crate::{
     eval::{self, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome, Reads},
     memory::Evaluated,
-    nix::{Nix, argv::BuildOptions},
-    process::Cancel,
-    progress::{Event, Progress},
+    nix::argv::BuildOptions,
+    progress::Event,
     realise::{self, Update},
     record::{JobRecord, StageSeconds},
-    timings::Timings,
 };
 
 /// What is known of each job while the stages run.
 pub struct Board<'a> {
-    pub progress: &'a Progress,
-    pub timings: &'a Timings,
+    run: &'a Run<'a>,
     started: Instant,
     state: Mutex<State>,
 }
@@ -39,11 +35,11 @@ struct State {
 }
 
 impl<'a> Board<'a> {
-    pub fn new(jobs: &[Job], progress: &'a Progress, timings: &'a Timings) -> Self {
+    pub fn new<'j>(jobs: impl Iterator<Item = &'j Job>, run: &'a Run<'a>) -> Self {
         let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
-        let records = jobs.iter().map(|job| (job.id.clone(), blank(job))).collect();
+        let records = jobs.map(|job| (job.id.clone(), blank(job))).collect();
         let state = State { records, reads: BTreeMap::new(), outgrew: vec![], seconds: StageSeconds::default() };
-        Self { progress, timings, started: Instant::now(), state: Mutex::new(state) }
+        Self { run, started: Instant::now(), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -59,7 +55,7 @@ impl<'a> Board<'a> {
     /// Takes what an evaluator says; what can be realised comes back.
     pub fn take(&self, reply: Reply) -> Option<(JobId, Derivation)> {
         match reply {
-            Reply::Began(id) => self.progress.tell(Event::Began(id, "evaluate")),
+            Reply::Began(id) => self.run.progress.tell(Event::Began(id, "evaluate")),
             Reply::Done(id, derivation, reads, took) => {
                 self.lock().reads.insert(id.clone(), reads);
                 self.record(&id, |record| {
@@ -67,8 +63,8 @@ impl<'a> Board<'a> {
                     record.evaluate_seconds = Some(took.as_secs_f64());
                 });
                 self.lock().seconds.evaluate = self.started.elapsed().as_secs_f64();
-                self.progress.tell(Event::Done(id.clone(), "evaluated", took));
-                self.progress.tell(Event::Began(id.clone(), "build"));
+                self.run.progress.tell(Event::Done(id.clone(), "evaluated", took));
+                self.run.progress.tell(Event::Began(id.clone(), "build"));
                 return Some((id, derivation));
             }
             Reply::Failed(id, failure, took) => {
@@ -79,10 +75,10 @@ impl<'a> Board<'a> {
             Reply::Outgrew(job, bytes) => {
                 let text =
                     format!("{}: outgrew its share of memory at {} MiB, will be tried alone", job.id, bytes >> 20);
-                self.progress.tell(Event::Note(text));
+                self.run.progress.tell(Event::Note(text));
                 self.lock().outgrew.push((job, bytes));
             }
-            Reply::Note(text) => self.progress.tell(Event::Note(text)),
+            Reply::Note(text) => self.run.progress.tell(Event::Note(text)),
             Reply::Started | Reply::Loaded | Reply::Stopped(_) => {}
         }
         None
@@ -101,16 +97,11 @@ impl<'a> Board<'a> {
             record.build_seconds = took;
             record.machine = machine;
         });
-        self.progress.tell(Event::Ended(id.clone(), outcome));
+        self.run.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
-    pub fn realise(
-        &self,
-        nix: &Nix,
-        batch: &[(JobId, Derivation)],
-        build: &BuildOptions,
-        cancel: &Cancel,
-    ) -> Result<()> {
+    /// Realises a batch in one Nix process.
+    pub fn realise(&self, batch: &[(JobId, Derivation)], build: &BuildOptions) -> Result<()> {
         let began = Instant::now();
         let shared = match batch.len() {
             1 => String::new(),
@@ -119,13 +110,13 @@ impl<'a> Board<'a> {
         let mut tell = |update: Update<'_>| match update {
             Update::Activity(activity) => {
                 for (id, _) in batch {
-                    self.progress.tell(Event::Standing(id.clone(), format!("{shared}{activity}")));
+                    self.run.progress.tell(Event::Standing(id.clone(), format!("{shared}{activity}")));
                 }
             }
-            Update::Note(text) => self.progress.tell(Event::Note(text)),
+            Update::Note(text) => self.run.progress.tell(Event::Note(text)),
             Update::Started { .. } | Update::Log { .. } => {}
         };
-        for realised in realise::realise(nix, batch, build, cancel, self.timings, &mut tell)? {
+        for realised in realise::realise(self.run, batch, build, &mut tell)? {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);
@@ -143,20 +134,12 @@ impl<'a> Board<'a> {
         !self.lock().outgrew.is_empty()
     }
 
-    /// Gives jobs that outgrew their share the whole budget, one at a time, before they are called failed. False if
-    /// there were none.
-    pub fn try_alone(
-        &self,
-        sources: Sources<'_>,
-        limits: Limits,
-        realise: &dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()>,
-        cancel: &Cancel,
-    ) -> Result<bool> {
+    /// Gives jobs that outgrew their share the whole budget, one at a time, before they are called failed.
+    pub fn try_alone(&self, sources: Sources<'_>, limits: Limits, realise: &Realise<'_>) -> Result<()> {
         let outgrew = std::mem::take(&mut self.lock().outgrew);
-        let some = !outgrew.is_empty();
         for (job, _) in outgrew {
             let mut ready = Vec::new();
-            let mut clock = Clock::new(self.timings);
+            let mut clock = Clock::new(&self.run.timings);
             let mut on_reply = |reply| {
                 clock.take(&reply);
                 match reply {
@@ -168,16 +151,16 @@ impl<'a> Board<'a> {
                 }
             };
             let job = RefCell::new(Some(vec![job]));
-            eval::evaluate(sources, limits, cancel, &|| job.take(), &mut on_reply)?;
+            eval::evaluate(sources, limits, self.run.cancel, &|| job.take(), &mut on_reply)?;
             if !ready.is_empty() {
                 realise(ready, true)?;
             }
         }
-        Ok(some)
+        Ok(())
     }
 
-    pub fn finish(self) -> (Vec<JobRecord>, StageSeconds) {
+    pub fn finish(self) -> Finished {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (state.records.into_values().collect(), state.seconds)
+        Finished { jobs: state.records.into_values().collect(), seconds: state.seconds, misremembered: false }
     }
 }

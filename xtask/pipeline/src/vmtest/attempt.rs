@@ -1,4 +1,4 @@
-//! One test derivation in, its verdict out: run by Nix in the sandbox, or by its driver outside of it.
+//! Runs a test once: as a build in Nix's sandbox, or by its driver outside of it.
 
 use std::{
     fs,
@@ -20,9 +20,9 @@ use crate::{
         Nix,
         argv::{self, BuildOptions},
     },
-    process::{Cancel, End, Invocation},
+    process::{End, Invocation},
     realise::{self, Update},
-    timings::Timings,
+    run::Run,
 };
 
 /// How one test came out.
@@ -40,16 +40,16 @@ pub enum Verdict {
 
 /// One run of a test.
 #[derive(Debug)]
-pub struct Run {
+pub struct Attempt {
     pub verdict: Verdict,
     /// Wall-clock time of the test itself, without what had to be built before.
     pub took: Duration,
     pub log: TestLog,
 }
 
-/// Everything that a run needs to know.
+/// Everything that an attempt needs to know.
 pub struct Test<'a> {
-    pub nix: &'a Nix,
+    pub run: &'a Run<'a>,
     pub id: &'a JobId,
     pub derivation: &'a Derivation,
     pub place: Place,
@@ -59,7 +59,6 @@ pub struct Test<'a> {
     /// Where log and screenshots go.
     pub dir: &'a Utf8Path,
     pub options: BuildOptions,
-    pub timings: &'a Timings,
     /// Run it even if it passed before.
     pub rerun: bool,
     /// The wall-clock time of a run outside the sandbox.
@@ -76,7 +75,7 @@ pub enum Said<'a> {
 
 impl Test<'_> {
     /// Runs the test once. Its log goes to `log.txt` in [`Test::dir`], screenshots beside it.
-    pub fn run(&self, cancel: &Cancel, say: &dyn Fn(Said<'_>)) -> Result<Run> {
+    pub fn attempt(&self, say: &dyn Fn(Said<'_>)) -> Result<Attempt> {
         fs::create_dir_all(self.dir).with_context(|| format!("cannot make {}", self.dir))?;
         let file = self.dir.join("log.txt");
         let mut copy = BufWriter::new(fs::File::create(&file).with_context(|| format!("cannot write {file}"))?);
@@ -94,11 +93,11 @@ impl Test<'_> {
             }
         };
         let (verdict, took, seen) = match self.place {
-            Place::Sandbox => self.build(cancel, &mut take, say)?,
-            Place::Outside => self.drive(cancel, &mut take)?,
+            Place::Sandbox => self.build(&mut take, say)?,
+            Place::Outside => self.drive(&mut take)?,
         };
-        if !seen && !cancel.is_set() && !matches!(verdict, Verdict::Prevented(_)) {
-            for line in self.stored_log(cancel).lines() {
+        if !seen && !self.run.cancel.is_set() && !matches!(verdict, Verdict::Prevented(_)) {
+            for line in self.stored_log().lines() {
                 let _ = writeln!(copy, "{line}");
                 let _ = log.take(line);
             }
@@ -108,20 +107,15 @@ impl Test<'_> {
             let file = self.dir.join(name);
             fs::write(&file, bytes).with_context(|| format!("cannot write {file}"))?;
         }
-        Ok(Run { verdict, took, log })
+        Ok(Attempt { verdict, took, log })
     }
 
     /// As a Nix build. `--rebuild` runs a test again that passed before; that its output then differs in a
     /// few seconds' digits is no failure of the test. The last value is false if the test ran in an earlier
     /// or in another process, so that its log was not seen.
-    fn build(
-        &self,
-        cancel: &Cancel,
-        take: &mut dyn FnMut(&str),
-        say: &dyn Fn(Said<'_>),
-    ) -> Result<(Verdict, Duration, bool)> {
+    fn build(&self, take: &mut dyn FnMut(&str), say: &dyn Fn(Said<'_>)) -> Result<(Verdict, Duration, bool)> {
         let drv = self.derivation.drv.as_str();
-        let valid = Nix::invalid(&[self.derivation.out.as_str()], cancel)?.is_empty();
+        let valid = Nix::invalid(&[self.derivation.out.as_str()], self.run.cancel)?.is_empty();
         if valid && !self.rerun {
             return Ok((Verdict::PassedBefore, Duration::ZERO, false));
         }
@@ -140,24 +134,25 @@ impl Test<'_> {
             Update::Started { .. } | Update::Log { .. } | Update::Activity(_) => {}
         };
         let batch = [(self.id.clone(), self.derivation.clone())];
-        let realised = realise::realise(self.nix, &batch, &options, cancel, self.timings, &mut tell)?;
+        let realised = realise::realise(self.run, &batch, &options, &mut tell)?;
         let took = began.elapsed();
         let outcome = realised.into_iter().next().map(|realised| realised.outcome);
         Ok((verdict(outcome, self.derivation.drv.as_path(), valid), took, seen))
     }
 
     /// The log of the derivation's last build, if Nix still has it.
-    fn stored_log(&self, cancel: &Cancel) -> String {
-        let said = Invocation::new(argv::log(self.derivation.drv.as_str())).capture(cancel);
+    fn stored_log(&self) -> String {
+        let said = Invocation::new(argv::log(self.derivation.drv.as_str())).capture(self.run.cancel);
         said.ok().filter(|said| said.end.is_success()).map(|said| said.stdout).unwrap_or_default()
     }
 
-    fn drive(&self, cancel: &Cancel, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
+    fn drive(&self, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {
         let driver = self.driver.as_ref().context("a test outside the sandbox has a driver")?;
         let argv = vec![driver.to_string(), "-o".to_owned(), self.dir.to_string()];
-        let invocation = place::outside(argv, self.choice, self.scale, cancel).dir(self.dir).timeout(self.timeout);
+        let invocation =
+            place::outside(argv, self.choice, self.scale, self.run.cancel).dir(self.dir).timeout(self.timeout);
         let began = Instant::now();
-        let end = invocation.stream(cancel, &mut |_, line| take(line))?;
+        let end = invocation.stream(self.run.cancel, &mut |_, line| take(line))?;
         let verdict = match end {
             End::Exited(0) => Verdict::Passed,
             End::Cancelled => Verdict::Interrupted,

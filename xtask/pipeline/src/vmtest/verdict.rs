@@ -1,25 +1,25 @@
-//! The runs of a test in, its record out, and the files that a person looks at afterwards.
+//! Judges the attempts of a test, and keeps the files that a person looks at afterwards.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{room, test_of};
+use super::{
+    accel::Choice,
+    attempt::{Attempt, Verdict},
+    place::Place,
+    session::{folder, name},
+};
 use crate::{
     job::{Derivation, Failure, Job, JobId, Outcome, Stage},
-    process::{Captured, quote},
+    process::quote,
     record::{JobRecord, TestRecord},
-    vmtest::{
-        accel::Choice,
-        place::Place,
-        run::{Run, Verdict},
-    },
 };
 
 /// Moves the files of a finished run to where they stay, and takes away those of earlier runs.
 pub fn keep(dir: &Utf8Path, id: &JobId) -> Result<()> {
-    let home = room(id, "")?;
+    let home = folder(id, "")?;
     for entry in home.read_dir_utf8().with_context(|| format!("cannot list {home}"))?.flatten() {
         if entry.path().is_file() {
             fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path()))?;
@@ -36,18 +36,26 @@ pub fn keep(dir: &Utf8Path, id: &JobId) -> Result<()> {
 
 /// The files that a run left for people: the log, screenshots, what the driver wrote.
 fn files(id: &JobId) -> Vec<Utf8PathBuf> {
-    let entries = room(id, "").ok().and_then(|home| home.read_dir_utf8().ok());
+    let entries = folder(id, "").ok().and_then(|home| home.read_dir_utf8().ok());
     let mut files: Vec<Utf8PathBuf> = entries.into_iter().flatten().flatten().map(|e| e.path().to_owned()).collect();
     files.retain(|file| file.is_file());
     files.sort();
     files
 }
 
-pub fn of(job: &Job, derivation: &Derivation, place: Place, choice: &Choice, runs: Vec<Run>, fleet: &str) -> JobRecord {
+/// The record of a test. `fleet` is what was typed to name the fleet.
+pub fn record(
+    job: &Job,
+    derivation: &Derivation,
+    place: Place,
+    choice: &Choice,
+    runs: Vec<Attempt>,
+    fleet: &str,
+) -> JobRecord {
     let passed = runs.iter().filter(|run| matches!(run.verdict, Verdict::Passed | Verdict::PassedBefore)).count();
     let count = runs.len();
     let all = runs.iter().map(|run| run.took.as_secs_f64()).sum::<f64>();
-    let is_failure = |run: &Run| matches!(run.verdict, Verdict::Failed(_) | Verdict::Prevented(_));
+    let is_failure = |run: &Attempt| matches!(run.verdict, Verdict::Failed(_) | Verdict::Prevented(_));
     let telling = runs.iter().rposition(is_failure).unwrap_or(count.saturating_sub(1));
     let Some(run) = runs.into_iter().nth(telling) else {
         return JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
@@ -83,7 +91,7 @@ pub fn of(job: &Job, derivation: &Derivation, place: Place, choice: &Choice, run
 fn failure(
     id: &JobId,
     drv: &Derivation,
-    run: &Run,
+    run: &Attempt,
     why: &str,
     fleet: &str,
     (passed, count): (usize, usize),
@@ -115,20 +123,7 @@ fn failure(
 /// The command that opens the driver's shell on the same machines.
 fn enter(id: &JobId, fleet: &str) -> String {
     let fleet = if fleet == "." { String::new() } else { format!(" --fleet {}", quote(fleet)) };
-    format!("cargo xtask test-vm {} --test {}{fleet} --interactive", id.host, test_of(id))
-}
-
-/// Why there is no driver to run.
-pub fn no_driver(said: &Captured, command: String) -> Failure {
-    let errors: Vec<String> = said.stderr.lines().map(str::to_owned).collect();
-    Failure {
-        stage: Stage::Build,
-        message: format!("its driver could not be built ({})", said.end),
-        position: None,
-        drv: None,
-        log_tail: errors[errors.len().saturating_sub(30)..].to_vec(),
-        reproduce: command,
-    }
+    format!("cargo xtask test-vm {} --test {}{fleet} --interactive", id.host, name(id))
 }
 
 #[cfg(test)]
