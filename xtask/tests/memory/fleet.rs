@@ -26,15 +26,17 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub fn new(git: bool, random: &mut Random) -> Self {
+    /// `below` is where the fleet lies in its repository.
+    pub fn new(git: bool, below: &str, random: &mut Random) -> Self {
         let temporary = Utf8PathBuf::from_path_buf(std::env::temp_dir().canonicalize().unwrap()).unwrap();
         // A name that no other process uses: Nix and Drydock remember what they read by its path.
-        let dir = temporary.join(format!("drydock-cache-{}-{git}", std::process::id()));
-        let root = dir.join("fleet");
+        let form = format!("{:x}-{git}{}", std::process::id(), below.len());
+        let dir = temporary.join(format!("drydock-cache-{form}"));
+        let top = dir.join("fleet");
+        let root = top.join(below);
         fs::create_dir_all(&root).unwrap();
         let mut fleet = Self { dir, root, git, states: Vec::new(), kept: false };
-        let nonce = format!("{:x}-{git}", std::process::id());
-        fleet.write("lib/build.nix", &BUILD.replace("NONCE", &nonce).replace("ARCH", std::env::consts::ARCH));
+        fleet.write("lib/build.nix", &BUILD.replace("NONCE", &form).replace("ARCH", std::env::consts::ARCH));
         fleet.write("lib/host.nix", HOST);
         fleet.write("flake.nix", FLAKES[0]);
         fleet.write("README.md", "0\n");
@@ -51,7 +53,7 @@ impl Fleet {
         }
         fleet.write_rows(&names.into_iter().map(|name| (name, "0".to_owned())).collect(), "t0");
         if git {
-            fleet.git(&["init", "--quiet", "--initial-branch=main"]);
+            fleet.git(&["init", "--quiet", "--initial-branch=main", top.as_str()]);
             fleet.git(&["add", "--all"]);
             fleet.commit();
         }

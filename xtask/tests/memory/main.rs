@@ -20,12 +20,17 @@ const SEED: u64 = 5;
 
 #[test]
 fn a_repository_gives_what_it_gives_without_a_cache() {
-    series(true);
+    series(true, "");
+}
+
+#[test]
+fn a_part_of_a_repository_gives_what_it_gives_without_a_cache() {
+    series(true, "machines/home");
 }
 
 #[test]
 fn a_folder_gives_what_it_gives_without_a_cache() {
-    series(false);
+    series(false, "");
 }
 
 /// How often something was so, to see that the series proves something.
@@ -38,12 +43,12 @@ struct Tally {
     ended: usize,
 }
 
-fn series(git: bool) {
+fn series(git: bool, below: &str) {
     let number = |key: &str| std::env::var(key).ok().map(|text| text.parse::<u64>().unwrap());
     let runs = number("DRYDOCK_RUNS").unwrap_or(RUNS);
     let seed = number("DRYDOCK_SEED").unwrap_or(SEED);
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut fleet = Fleet::new(git, &mut random);
+    let mut fleet = Fleet::new(git, below, &mut random);
     let mut results = Results::new(&fleet);
     let mut tally = Tally::default();
     let mut trail: Vec<String> = Vec::new();
@@ -53,7 +58,7 @@ fn series(git: bool) {
             trail.push(format!("{step}: {}", said.join("; ")));
             let trail = trail[trail.len().saturating_sub(12)..].join("\n");
             let kept = fleet.keep();
-            panic!("DRYDOCK_SEED={seed}, git {git}, step {step} of {runs}: {wrong}\n{trail}\nthe fleet is in {kept}");
+            panic!("DRYDOCK_SEED={seed}, git {git} {below}, step {step} of {runs}: {wrong}\n{trail}\nthe fleet is in {kept}");
         }
         trail.push(format!("{step}: {}", said.join("; ")));
     }
@@ -62,7 +67,7 @@ fn series(git: bool) {
     let is_varied = tally.evaluated > 0 && tally.reused > 0 && tally.failed > 0 && tally.ended > 0;
     let is_accepted = tally.refused as u64 <= runs / 4;
     assert!(runs < 100 || is_varied && is_accepted, "{tally:?}\n{}", trail.join("\n"));
-    println!("git {git}, seed {seed}: {runs} steps as without a cache; {tally:?}");
+    println!("git {git} {below}, seed {seed}: {runs} steps as without a cache; {tally:?}");
 }
 
 /// Edits, runs in one of several ways, and compares. What was done is added to `said`.
