@@ -229,7 +229,7 @@ pub fn wrong(recalled: &BTreeMap<JobId, Recalled>, evaluated: &Evaluated) -> Vec
 /// Why a job is evaluated in the next run, or is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum NextRun {
     /// Nothing in the fleet has changed.
     Unchanged,
     /// What changed it did not read.
@@ -251,7 +251,7 @@ pub enum Verdict {
 /// What the last evaluation of a job read, and what that means for the next run.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    pub verdict: Verdict,
+    pub next_run: NextRun,
     /// None where it is not known, or where everything counts.
     pub files: Option<Vec<String>>,
 }
@@ -261,7 +261,7 @@ pub fn explain(nix: &Nix, subject: Subject<'_>, jobs: &[JobId], cancel: &Cancel)
     let memory = match Memory::open(nix, subject, cancel) {
         Ok(memory) => memory,
         Err(reason) => {
-            let off = Explanation { verdict: Verdict::Off { reason }, files: None };
+            let off = Explanation { next_run: NextRun::Off { reason }, files: None };
             return (vec![off; jobs.len()], None);
         }
     };
@@ -272,19 +272,19 @@ pub fn explain(nix: &Nix, subject: Subject<'_>, jobs: &[JobId], cancel: &Cancel)
         let remembered = found.get(id).map(|(remembered, _)| *remembered).or(last);
         let cover = remembered.and_then(|remembered| remembered.cover.as_ref());
         let files = cover.map(|cover| cover.files.iter().map(|(file, _)| file.clone()).collect());
-        let verdict = match (found.get(id), remembered, cover, &mut tree) {
-            (Some((_, None)), ..) => Verdict::Unchanged,
-            (Some((_, Some(_))), ..) => Verdict::Unconcerned,
-            (None, None, ..) | (.., None) => Verdict::New,
-            (None, Some(_), None, _) => Verdict::Whole,
-            (None, _, Some(cover), _) if !memory.is_around(cover) => Verdict::Around,
-            (None, _, Some(cover), Some(tree)) if cover.shape != tree.shape => Verdict::Names,
+        let next_run = match (found.get(id), remembered, cover, &mut tree) {
+            (Some((_, None)), ..) => NextRun::Unchanged,
+            (Some((_, Some(_))), ..) => NextRun::Unconcerned,
+            (None, None, ..) | (.., None) => NextRun::New,
+            (None, Some(_), None, _) => NextRun::Whole,
+            (None, _, Some(cover), _) if !memory.is_around(cover) => NextRun::Around,
+            (None, _, Some(cover), Some(tree)) if cover.shape != tree.shape => NextRun::Names,
             (None, _, Some(cover), Some(tree)) => {
                 let changed = cover.files.iter().filter(|(file, digest)| tree.content(file) != Some(*digest));
-                Verdict::Changed { files: changed.map(|(file, _)| file.clone()).collect() }
+                NextRun::Changed { files: changed.map(|(file, _)| file.clone()).collect() }
             }
         };
-        Explanation { verdict, files }
+        Explanation { next_run, files }
     };
     let explained = jobs.iter().map(explain).collect();
     (explained, tree.map(|tree| tree.files))

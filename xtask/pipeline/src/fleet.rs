@@ -40,7 +40,7 @@ impl Fleet {
     /// Errors: exit code 2 where there is no fleet, where its matrix is wrong, or where Git hides part of it
     /// from Nix; 3 where Git is needed and missing.
     pub fn open(text: &str, overrides: &[String]) -> Result<Self> {
-        let place = Place::find(text)?;
+        let place = FleetFolder::find(text)?;
         let matrix = place.matrix()?;
         if !place.root.join("flake.nix").is_file() {
             return Err(usage(format!(
@@ -105,14 +105,14 @@ impl Fleet {
 
 /// Where a fleet lies; enough to read its matrix, which needs neither Nix nor Git.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct FleetFolder {
     /// The folder with flake.nix and hosts/, absolute.
     pub root: Utf8PathBuf,
     /// True if Nix is to see the folder as it is on disk, tracked by Git or not.
     as_path: bool,
 }
 
-impl Place {
+impl FleetFolder {
     /// Finds the folder of a fleet by what was typed. Reads the current folder and the place of this program.
     pub fn find(text: &str) -> Result<Self> {
         let here = std::env::current_dir().context("cannot tell the current folder")?;
@@ -233,7 +233,7 @@ mod tests {
         ];
         for (text, here, workspace, expected) in rows {
             let workspace = workspace.map(|dir| root.join(dir));
-            let place = Place::locate(text, &root.join(here), workspace.as_deref()).unwrap();
+            let place = FleetFolder::locate(text, &root.join(here), workspace.as_deref()).unwrap();
             assert_eq!(place.root.as_str().trim_end_matches('/'), root.join(expected).as_str().trim_end_matches('/'));
             assert_eq!(place.as_path, *text == "demo" || text.starts_with("path:"), "{text}");
         }
@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn outside_of_any_fleet_it_is_the_one_the_program_came_with() {
         let (root, _dir) = tree();
-        assert_eq!(Place::locate(".", "/".into(), Some(&root)).unwrap().root, root);
-        assert_eq!(Place::locate("demo", "/".into(), Some(&root)).unwrap().root, root.join("ci/demo"));
+        assert_eq!(FleetFolder::locate(".", "/".into(), Some(&root)).unwrap().root, root);
+        assert_eq!(FleetFolder::locate("demo", "/".into(), Some(&root)).unwrap().root, root.join("ci/demo"));
     }
 
     #[test]
@@ -255,10 +255,10 @@ mod tests {
             ("github:owner/repo", "Clone the flake first"),
         ];
         for (text, expected) in rows {
-            let error = Place::locate(text, &root, None).unwrap_err().to_string();
+            let error = FleetFolder::locate(text, &root, None).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(text), "{error}");
         }
-        let error = Place::locate("demo", "/".into(), None).unwrap_err().to_string();
+        let error = FleetFolder::locate("demo", "/".into(), None).unwrap_err().to_string();
         assert!(error.contains("inside a clone"), "{error}");
     }
 
@@ -275,7 +275,7 @@ mod tests {
         let (root, _dir) = tree();
         let shell = Shell::new().unwrap();
         let matrix = Matrix { hosts: Vec::new() };
-        let at = |folder: &str, as_path| Place { root: root.join(folder), as_path }.flake_ref(&matrix).unwrap();
+        let at = |folder: &str, as_path| FleetFolder { root: root.join(folder), as_path }.flake_ref(&matrix).unwrap();
         assert_eq!(at("ci/demo", false), format!("path:{root}/ci/demo"));
         shell.change_dir(&root);
         shell.write_file("ci/demo/flake.nix", "").unwrap();

@@ -21,9 +21,9 @@ use crate::{
         accel::{self, Choice},
         disk::DiskWish,
         firmware::{self, Uefi},
-        image::{Direct, Image},
         kvm,
         machine::{Accel, Cpu, Disk, Machine, Medium, Start},
+        uninstalled::{Direct, Uninstalled},
     },
 };
 
@@ -71,9 +71,9 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
                 machine.medium = Some(if flags.usb { Medium::Usb(iso) } else { Medium::Cdrom(iso) });
                 machine.start = firmware(flags, &machine, &disk, &room)?;
             } else {
-                match Image::of(&out)? {
-                    Image::Direct(direct) => direct_boot(&mut machine, &direct, &out, &mut room, cancel)?,
-                    Image::NixOs => return nixos_vm(flags, &fleet, &job, &machine, &choice, &room, cancel),
+                match Uninstalled::of(&out)? {
+                    Uninstalled::Direct(direct) => direct_boot(&mut machine, &direct, &out, &mut room, cancel)?,
+                    Uninstalled::NixOs => return nixos_vm(flags, &fleet, &job, &machine, &choice, &room, cancel),
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{DONE, INTERRUPTED},
     doctor::{Finding, Needs, State, examine},
     flags::Doctor,
-    fleet::Place,
+    fleet::FleetFolder,
     process::Cancel,
 };
 
@@ -26,7 +26,7 @@ struct Report<'a> {
 }
 
 pub fn run(flags: &Doctor, cancel: &Cancel) -> Result<u8> {
-    let place = Place::find(&flags.fleet)?;
+    let place = FleetFolder::find(&flags.fleet)?;
     let matrix = place.matrix()?;
     let repository = place.root.ancestors().find(|dir| dir.join(".git").exists());
     let demo = place.root.ends_with("ci/demo");

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{diagnostic::DONE, flags::List, fleet::Place, job::JobId, matrix::Host};
+use crate::{diagnostic::DONE, flags::List, fleet::FleetFolder, job::JobId, matrix::Host};
 
 /// What `--json` prints. The version changes when a field changes its meaning or goes away.
 #[derive(Serialize)]
@@ -24,13 +24,13 @@ struct Row<'a> {
 }
 
 pub fn run(flags: &List) -> Result<u8> {
-    let place = Place::find(&flags.fleet.fleet)?;
-    let matrix = place.matrix()?;
+    let folder = FleetFolder::find(&flags.fleet.fleet)?;
+    let matrix = folder.matrix()?;
     let selection = flags.selection.artifacts()?;
     let hosts = selection.hosts(&matrix)?;
     let text = if flags.json {
         let hosts = hosts.into_iter().map(|host| Row { host, jobs: host.jobs() }).collect();
-        serde_json::to_string_pretty(&Listing { version: 1, root: place.root.as_str(), hosts })? + "\n"
+        serde_json::to_string_pretty(&Listing { version: 1, root: folder.root.as_str(), hosts })? + "\n"
     } else {
         table(&hosts)
     };

@@ -11,7 +11,7 @@ use crate::{
     flags::Why,
     fleet::Fleet,
     job::JobId,
-    memory::{self, Explanation, Verdict},
+    memory::{self, Explanation, NextRun},
     nix::Nix,
     plan,
     process::Cancel,
@@ -22,7 +22,7 @@ use crate::{
 struct Answer {
     version: u32,
     host: String,
-    jobs: BTreeMap<JobId, Verdict>,
+    jobs: BTreeMap<JobId, NextRun>,
     /// Each file that was read when the host was evaluated last, with the jobs that it was read for.
     files: BTreeMap<String, Vec<JobId>>,
     /// The number of all files in the fleet's source.
@@ -42,7 +42,7 @@ pub fn run(flags: &Why, cancel: &Cancel) -> Result<u8> {
 }
 
 fn answer(host: &str, ids: &[JobId], explained: &[Explanation], all_files: Option<usize>) -> Answer {
-    let jobs = ids.iter().cloned().zip(explained.iter().map(|explained| explained.verdict.clone())).collect();
+    let jobs = ids.iter().cloned().zip(explained.iter().map(|explained| explained.next_run.clone())).collect();
     let mut files: BTreeMap<String, Vec<JobId>> = BTreeMap::new();
     for (id, Explanation { files: read, .. }) in ids.iter().zip(explained) {
         for file in read.iter().flatten() {
@@ -55,20 +55,20 @@ fn answer(host: &str, ids: &[JobId], explained: &[Explanation], all_files: Optio
 fn render(answer: &Answer) -> String {
     let mut text = String::new();
     let width = answer.jobs.keys().map(|id| id.to_string().len()).max().unwrap_or(0);
-    for (id, verdict) in &answer.jobs {
-        let verdict = match verdict {
-            Verdict::Unchanged => "not evaluated: nothing has changed".to_owned(),
-            Verdict::Unconcerned => "not evaluated: it did not read what has changed".to_owned(),
-            Verdict::Changed { files } => format!("evaluated: changed since the last run: {}", some(files)),
-            Verdict::Names => "evaluated: a file was added, removed or renamed".to_owned(),
-            Verdict::Around => "evaluated: an input, Nix or its settings changed".to_owned(),
-            Verdict::Whole => "evaluated after any edit: it depends on the revision or the path of the whole source \
+    for (id, next_run) in &answer.jobs {
+        let next_run = match next_run {
+            NextRun::Unchanged => "not evaluated: nothing has changed".to_owned(),
+            NextRun::Unconcerned => "not evaluated: it did not read what has changed".to_owned(),
+            NextRun::Changed { files } => format!("evaluated: changed since the last run: {}", some(files)),
+            NextRun::Names => "evaluated: a file was added, removed or renamed".to_owned(),
+            NextRun::Around => "evaluated: an input, Nix or its settings changed".to_owned(),
+            NextRun::Whole => "evaluated after any edit: it depends on the revision or the path of the whole source \
                                (`self.rev`, `toString ./x` instead of `\"${./x}\"`)"
                 .to_owned(),
-            Verdict::New => "evaluated: there is no result for it as it is now".to_owned(),
-            Verdict::Off { reason } => format!("evaluated: {reason}"),
+            NextRun::New => "evaluated: there is no result for it as it is now".to_owned(),
+            NextRun::Off { reason } => format!("evaluated: {reason}"),
         };
-        text += &format!("{id:width$}  {verdict}\n");
+        text += &format!("{id:width$}  {next_run}\n");
     }
     let all = answer.all_files.map_or(String::new(), |all| format!(" of {all}"));
     if !answer.files.is_empty() {
@@ -103,14 +103,14 @@ mod tests {
     #[test]
     fn an_answer_reads_from_the_verdict_to_the_files() {
         let id = |text: &str| JobId::try_from(text.to_owned()).unwrap();
-        let changed = Verdict::Changed { files: ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec() };
-        let explained = |verdict, files: &[&str]| Explanation {
-            verdict,
+        let changed = NextRun::Changed { files: ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec() };
+        let explained = |next_run, files: &[&str]| Explanation {
+            next_run,
             files: Some(files.iter().map(|file| (*file).to_owned()).collect()),
         };
         let ids = [id("web.iso"), id("web.system")];
         let explained =
-            [explained(Verdict::Unchanged, &["flake.nix", "hosts/web/live.nix"]), explained(changed, &["flake.nix"])];
+            [explained(NextRun::Unchanged, &["flake.nix", "hosts/web/live.nix"]), explained(changed, &["flake.nix"])];
         let expected = "\
 web.iso     not evaluated: nothing has changed
 web.system  evaluated: changed since the last run: a, b, c, d and 1 more

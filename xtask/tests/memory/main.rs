@@ -58,7 +58,9 @@ fn series(git: bool, below: &str) {
             trail.push(format!("{step}: {}", said.join("; ")));
             let trail = trail[trail.len().saturating_sub(12)..].join("\n");
             let kept = fleet.keep();
-            panic!("DRYDOCK_SEED={seed}, git {git} {below}, step {step} of {runs}: {wrong}\n{trail}\nthe fleet is in {kept}");
+            panic!(
+                "DRYDOCK_SEED={seed}, git {git} {below}, step {step} of {runs}: {wrong}\n{trail}\nthe fleet is in {kept}"
+            );
         }
         trail.push(format!("{step}: {}", said.join("; ")));
     }

@@ -3,7 +3,7 @@
 pub mod argv;
 pub mod drv;
 pub mod event;
-mod known;
+mod kept;
 mod pinned;
 pub mod remote;
 pub mod reply;
@@ -20,7 +20,7 @@ use crate::{
     process::{Cancel, Invocation, find_on_path},
 };
 
-pub use known::{Known, cache_folder};
+pub use kept::{Kept, cache_folder};
 pub use pinned::Pinned;
 pub use settings::{Builder, Settings};
 pub use version::Version;
@@ -48,9 +48,9 @@ impl Nix {
         let Some(program) = find_on_path("nix") else {
             return Err(lacking(format!("`nix` is not on PATH\n  try: {REMEDY}")));
         };
-        let known = cache_folder().and_then(|folder| Known::of(&program, folder.join("nix-version"), ""));
+        let known = cache_folder().and_then(|folder| Kept::of(&program, folder.join("nix-version"), ""));
         let program = program.canonicalize_utf8().unwrap_or(program);
-        let recalled = known.as_ref().and_then(Known::recall);
+        let recalled = known.as_ref().and_then(Kept::recall);
         if let Some(said) = recalled
             && let Some(version) = Version::parse(&said).filter(|version| *version >= OLDEST)
         {

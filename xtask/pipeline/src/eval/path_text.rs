@@ -20,13 +20,13 @@ const TELLING: usize = 8;
 
 /// Looks for the paths of sources in derivations and all they are built from, each of which is read once.
 #[derive(Default)]
-pub struct Search {
+pub struct PathSearch {
     needles: Vec<String>,
     /// Whether a file, with all it refers to, was found to hold one.
     known: HashMap<String, bool>,
 }
 
-impl Search {
+impl PathSearch {
     /// Looks for these sources from now on. Derivations that were found to be clean stay so: they are older than a
     /// source that is new.
     pub fn look_for<'a>(&mut self, sources: impl IntoIterator<Item = &'a Utf8Path>) {
@@ -249,7 +249,7 @@ mod tests {
         write("middle", &["good", "bad"], "");
         write("top", &["middle"], "");
         write("other", &["good"], "");
-        let mut search = Search::default();
+        let mut search = PathSearch::default();
         search.look_for([Utf8Path::new("/nix/store/hhhhhhhhiiii-source")]);
         let rows = [("top", true), ("other", false), ("middle", true), ("good", false), ("top", true), ("bad", true)];
         for (name, expected) in rows {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     Reply,
     evaluator::{Answer, Evaluator, SelfSeen},
-    path_text::{Search, Suspicion, Words},
+    path_text::{PathSearch, Suspicion, Words},
     watch::Watch,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub struct Recorder {
     root: Option<Copied>,
     tree: Option<Tree>,
     made: usize,
-    search: Search,
+    search: PathSearch,
     words: HashMap<String, Words>,
 }
 
@@ -85,7 +85,7 @@ impl Recorder {
             root: None,
             tree: None,
             made: 0,
-            search: Search::default(),
+            search: PathSearch::default(),
             words: HashMap::new(),
         };
         let record = record && files <= MOST_FILES && bytes <= MOST_BYTES;

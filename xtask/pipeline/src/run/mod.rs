@@ -1,8 +1,8 @@
 //! A run: a fleet and how it is worked on. Its jobs are evaluated, realised, tested and published from here.
 
-mod board;
 mod clock;
 mod recall;
+mod records;
 mod stages;
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Finished, Run, board::Board, clock::Clock, cores, recall::Recall};
+use super::{Finished, Run, clock::Clock, cores, recall::Recall, records::Records};
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED},
     eval::{self, Limits, Sources},
@@ -54,13 +54,13 @@ impl Run<'_> {
         self.progress.expect(jobs.len());
         let recall = self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))?;
         let known = recall.known();
-        let board = Board::new(jobs.iter().filter(|job| !known.contains_key(&job.id)), self);
+        let records = Records::new(jobs.iter().filter(|job| !known.contains_key(&job.id)), self);
         let nothing = |_, _| Ok(());
-        Stages { run: self, recall: &recall, board: &board, realise: &nothing }.pass(jobs, &known, 1, vec![])?;
-        let misremembered = !recall.learn(|| board.evaluated());
+        Stages { run: self, recall: &recall, records: &records, realise: &nothing }.pass(jobs, &known, 1, vec![])?;
+        let misremembered = !recall.learn(|| records.evaluated());
         self.progress.finish();
         let mut derived = Derived { remembered: known.len(), misremembered, ..Derived::default() };
-        for record in board.finish().jobs {
+        for record in records.finish().jobs {
             match (record.outcome, record.derivation) {
                 (Outcome::Failed(failure), _) => drop(derived.failures.insert(record.job, failure)),
                 (_, Some(derivation)) => drop(derived.derivations.insert(record.job, derivation)),
@@ -81,22 +81,22 @@ impl Run<'_> {
             self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))
         })?;
         let known = recall.known();
-        let board = Board::new(jobs.iter(), self);
+        let records = Records::new(jobs.iter(), self);
         let mut ready = Vec::new();
         for (id, recalled) in &known {
-            board.record(id, |record| record.derivation = Some(recalled.derivation.clone()));
+            records.record(id, |record| record.derivation = Some(recalled.derivation.clone()));
             match recalled.present {
-                true => board.end(id, Outcome::Present, None, None),
+                true => records.end(id, Outcome::Present, None, None),
                 false => ready.push((id.clone(), recalled.derivation.clone())),
             }
         }
         // Where everything is there already, nobody needs to know what this machine could build.
         if !ready.is_empty() || known.len() < jobs.len() {
-            self.realise_all(jobs, &known, ready, &recall, &board)?;
+            self.realise_all(jobs, &known, ready, &recall, &records)?;
         }
-        let misremembered = !recall.learn(|| board.evaluated());
+        let misremembered = !recall.learn(|| records.evaluated());
         self.progress.finish();
-        Ok(Finished { misremembered, ..board.finish() })
+        Ok(Finished { misremembered, ..records.finish() })
     }
 
     fn realise_all(
@@ -105,7 +105,7 @@ impl Run<'_> {
         known: &BTreeMap<JobId, Recalled>,
         ready: Vec<(JobId, Derivation)>,
         recall: &Recall<'_>,
-        board: &Board<'_>,
+        records: &Records<'_>,
     ) -> Result<()> {
         let realisers = REALISERS.min(jobs.len());
         let chosen: OnceLock<Result<BuildOptions>> = OnceLock::new();
@@ -117,7 +117,7 @@ impl Run<'_> {
             let mut build = build.clone();
             build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
             build.out_link = self.options.roots.as_deref().map(results::new_root);
-            board.realise(&batch, &build)
+            records.realise(&batch, &build)
         };
         thread::scope(|scope| {
             // Builders that have to be asked answer while hosts are evaluated.
@@ -125,7 +125,7 @@ impl Run<'_> {
                 let choose = || self.choose_builders(jobs);
                 let _ = chosen.set(self.timings.step("ask who can build", choose));
             });
-            Stages { run: self, recall, board, realise: &realise }.pass(jobs, known, realisers, ready)
+            Stages { run: self, recall, records, realise: &realise }.pass(jobs, known, realisers, ready)
         })?;
         chosen.into_inner().map_or(Ok(()), |chosen| chosen.map(drop))
     }
@@ -170,7 +170,7 @@ pub type Realise<'r> = dyn Fn(Vec<(JobId, Derivation)>, bool) -> Result<()> + Sy
 struct Stages<'r> {
     run: &'r Run<'r>,
     recall: &'r Recall<'r>,
-    board: &'r Board<'r>,
+    records: &'r Records<'r>,
     realise: &'r Realise<'r>,
 }
 
@@ -184,7 +184,7 @@ impl Stages<'_> {
         realisers: usize,
         ready: Vec<(JobId, Derivation)>,
     ) -> Result<()> {
-        let Self { run, recall, board, realise } = self;
+        let Self { run, recall, records, realise } = self;
         let groups = by_host(jobs.iter().filter(|job| !known.contains_key(&job.id)));
         if groups.is_empty() && ready.is_empty() {
             return Ok(());
@@ -202,17 +202,17 @@ impl Stages<'_> {
             let mut clock = Clock::new(&run.timings);
             let mut on_reply = |reply| {
                 clock.take(&reply);
-                board.take(reply).into_iter().for_each(hand_on);
+                records.take(reply).into_iter().for_each(hand_on);
             };
             eval::evaluate(sources, limits(width.evaluators), run.cancel, next, &mut on_reply)
         };
         let once_all_are = || {
-            if !board.has_outgrown() {
-                recall.learn(|| board.evaluated());
+            if !records.has_outgrown() {
+                recall.learn(|| records.evaluated());
             }
         };
         schedule::pipeline(width, ready, groups, evaluate, once_all_are, realise)?;
-        board.try_alone(sources, limits(1), realise)
+        records.try_alone(sources, limits(1), realise)
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::kvm_guest;
 use crate::{
     files::Temporary,
-    nix::{Known, cache_folder},
+    nix::{Kept, cache_folder},
     process::{Cancel, End, Invocation, find_on_path},
 };
 
@@ -90,11 +90,11 @@ pub fn known(cancel: &Cancel) -> Kvm {
 }
 
 /// Where it is kept that KVM is broken: for this boot of the machine, this device and this QEMU.
-fn remembered(qemu: &Utf8Path) -> Option<Known> {
+fn remembered(qemu: &Utf8Path) -> Option<Kept> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let device = fs::metadata(DEVICE).ok()?;
     let about = format!("{} {} {} {}", boot.trim(), device.ino(), device.rdev(), device.ctime());
-    Known::of(qemu, cache_folder()?.join("kvm"), &about)
+    Kept::of(qemu, cache_folder()?.join("kvm"), &about)
 }
 
 /// The verdict where it takes no guest.

@@ -5,13 +5,14 @@ mod attempt;
 pub mod disk;
 pub mod driver;
 pub mod firmware;
-pub mod image;
+
 pub mod kvm;
 mod kvm_guest;
 pub mod log;
 pub mod machine;
 pub mod place;
 pub mod session;
+pub mod uninstalled;
 mod verdict;
 
 use anyhow::{Context as _, Result};

@@ -14,7 +14,7 @@ use camino::Utf8Path;
 use crate::{
     diagnostic::{DONE, INTERRUPTED, misconfigured, nearest, usage},
     flags::NewHost,
-    fleet::{self, Place},
+    fleet::{self, FleetFolder},
     job::{Artifact, HostName},
     matrix::{self, Draft, Host, Matrix},
     process::Cancel,
@@ -26,7 +26,7 @@ const FIRST_LINES: &str = "# The matrix: one table a host, and a folder of the s
 pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
     let name: HostName =
         flags.name.parse().map_err(|rule| usage(format!("`{}` cannot be a host: {rule}", flags.name)))?;
-    let place = Place::find(&flags.fleet)?;
+    let place = FleetFolder::find(&flags.fleet)?;
     let file = place.root.join(matrix::FILE);
     let (text, folders) = read(&place, &file)?;
     let folder = format!("hosts/{name}");
@@ -65,7 +65,7 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
 }
 
 /// The text of the matrix and the folders beside it; a fleet that has none yet gets its first lines.
-fn read(place: &Place, file: &Utf8Path) -> Result<(String, Vec<String>)> {
+fn read(place: &FleetFolder, file: &Utf8Path) -> Result<(String, Vec<String>)> {
     let text = match fs::read(file) {
         Ok(bytes) => String::from_utf8(bytes)
             .map_err(|_| usage(format!("{file} is not UTF-8; save it in that encoding first")))?,

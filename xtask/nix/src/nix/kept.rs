@@ -14,12 +14,12 @@ pub fn cache_folder() -> Option<Utf8PathBuf> {
 }
 
 /// A program, and the file in which what it said is kept.
-pub struct Known {
+pub struct Kept {
     file: Utf8PathBuf,
     key: String,
 }
 
-impl Known {
+impl Kept {
     /// None for anything but a binary: what a script starts may change while the script does not.
     /// What it said holds only together with `else_on`, whatever else that depended on.
     pub fn of(program: &Utf8Path, file: Utf8PathBuf, else_on: &str) -> Option<Self> {
@@ -63,11 +63,11 @@ mod tests {
         let program = folder.join("nix");
         fs::write(&program, "\x7fELF one").unwrap();
         let kept = folder.join("cache/nix-version");
-        let known = || Known::of(&program, kept.clone(), "boot 1").unwrap();
+        let known = || Kept::of(&program, kept.clone(), "boot 1").unwrap();
         assert_eq!(known().recall(), None);
         known().remember("nix (Nix) 2.34.8");
         assert_eq!(known().recall().as_deref(), Some("nix (Nix) 2.34.8"));
-        assert_eq!(Known::of(&program, kept.clone(), "boot 2").unwrap().recall(), None);
+        assert_eq!(Kept::of(&program, kept.clone(), "boot 2").unwrap().recall(), None);
         fs::write(&program, "\x7fELF other").unwrap();
         assert_eq!(known().recall(), None);
         for n in 0..20 {
@@ -77,6 +77,6 @@ mod tests {
         assert_eq!(known().recall().as_deref(), Some("version 19"));
         assert_eq!(fs::read_to_string(&kept).unwrap().lines().count(), 16);
         fs::write(&program, "#!/bin/sh\nexec nix-2.34 \"$@\"\n").unwrap();
-        assert!(Known::of(&program, kept, "").is_none());
+        assert!(Kept::of(&program, kept, "").is_none());
     }
 }

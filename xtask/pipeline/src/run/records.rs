@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What is known of each job while the stages run.
-pub struct Board<'a> {
+pub struct Records<'a> {
     run: &'a Run<'a>,
     started: Instant,
     state: Mutex<State>,
@@ -34,7 +34,7 @@ struct State {
     seconds: StageSeconds,
 }
 
-impl<'a> Board<'a> {
+impl<'a> Records<'a> {
     pub fn new<'j>(jobs: impl Iterator<Item = &'j Job>, run: &'a Run<'a>) -> Self {
         let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
         let records = jobs.map(|job| (job.id.clone(), blank(job))).collect();

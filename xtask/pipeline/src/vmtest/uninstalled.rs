@@ -1,4 +1,4 @@
-//! An installed system's closure in, how it can be started without installing it out.
+//! Finds how an installed system can be started without installing it.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// Ways to start a system that is on no disk yet.
 #[derive(Debug)]
-pub enum Image {
+pub enum Uninstalled {
     /// Its initrd takes any file system that holds the system's store path.
     Direct(Direct),
     /// Its initrd knows only the disks of its own configuration.
@@ -33,7 +33,7 @@ pub struct Direct {
     init: String,
 }
 
-impl Image {
+impl Uninstalled {
     pub fn of(out: &Utf8Path) -> Result<Self> {
         let manifest = out.join("manifest.json");
         if let Ok(text) = fs::read_to_string(&manifest) {
@@ -91,18 +91,18 @@ mod tests {
     #[test]
     fn systems_are_told_apart_by_what_they_hold() {
         let dir = crate::files::Temporary::new().unwrap();
-        assert!(Image::of(&dir).unwrap_err().to_string().contains("no NixOS system"));
+        assert!(Uninstalled::of(&dir).unwrap_err().to_string().contains("no NixOS system"));
         fs::write(dir.join("nixos-version"), "26.05").unwrap();
-        assert!(matches!(Image::of(&dir).unwrap(), Image::NixOs));
+        assert!(matches!(Uninstalled::of(&dir).unwrap(), Uninstalled::NixOs));
         let manifest = r#"{"format":"drydock-demo-system","formatVersion":1,"kernel":"/k","initrd":"/i",
             "kernelParams":"console=tty0 panic=10","init":"init","host":"a"}"#;
         fs::write(dir.join("manifest.json"), manifest).unwrap();
-        let Image::Direct(direct) = Image::of(&dir).unwrap() else { panic!("the manifest decides") };
+        let Uninstalled::Direct(direct) = Uninstalled::of(&dir).unwrap() else { panic!("the manifest decides") };
         assert_eq!(
             direct.params("/nix/store/x".into()),
             "console=tty0 panic=10 init=/nix/store/x/init drydock.root=ext4"
         );
         fs::write(dir.join("manifest.json"), manifest.replace(":1,", ":2,")).unwrap();
-        assert!(Image::of(&dir).is_err());
+        assert!(Uninstalled::of(&dir).is_err());
     }
 }
