@@ -93,8 +93,15 @@ impl Results {
         if ran.code == Some(2) {
             return Ok(());
         }
+        // Nix 2.34 has other words for a file that is not there where it reads a repository by itself.
+        let wordless = |failure: &(Value, Value, Value)| (failure.0.clone(), Value::Null, failure.2.clone());
         let plain = |ran: &Ran| -> BTreeMap<String, Job> {
-            ran.jobs.iter().map(|(name, job)| (name.clone(), Job { evaluated: false, ..job.clone() })).collect()
+            let plain = |job: &Job| Job {
+                failure: job.failure.as_ref().map(wordless),
+                evaluated: false,
+                derivation: job.derivation.clone(),
+            };
+            ran.jobs.iter().map(|(name, job)| (name.clone(), plain(job))).collect()
         };
         if plain(ran) != plain(truth) {
             return Err(differ("the jobs", format!("{:#?}", ran.jobs), format!("{:#?}", truth.jobs)));
