@@ -6,6 +6,7 @@ mod compare;
 mod completions;
 mod hosts;
 mod machines;
+mod ship;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 pub use completions::Completions;
 pub use hosts::{Check, Doctor, List, NewHost};
 pub use machines::{Boot, TestVm};
+pub use ship::{Write, WriteDevice};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -73,6 +75,8 @@ pub enum Verb {
     Matrix(Matrix),
     Report(Report),
     Why(Why),
+    Write(Write),
+    WriteDevice(WriteDevice),
 }
 
 /// Which fleet a verb reads.

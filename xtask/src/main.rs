@@ -1,6 +1,7 @@
 //! Runs the verb that was typed and ends with its exit code: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
 //! lacks something, 130 interrupted.
 
+mod answers;
 mod cmd;
 mod differences;
 mod doctor;
@@ -15,6 +16,7 @@ use drydock_model::{diagnostic, job, matrix, plan, record, shard};
 use drydock_nix::{files, git, nix, process};
 use drydock_pipeline::{compare, fleet, results, run, vmtest};
 use drydock_report as report;
+use drydock_ship as ship;
 use report::history;
 
 fn main() -> ExitCode {

@@ -132,8 +132,7 @@ impl Results {
 
     /// What the last run left, or nothing.
     pub fn manifest(&self) -> Manifest {
-        let text = fs::read_to_string(self.dir.join(MANIFEST)).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or(Manifest { drydock: 1, results: vec![] })
+        manifest_in(&self.dir)
     }
 
     /// Publishes entries over those of earlier runs, except that a host that the fleet no longer has, or
@@ -268,6 +267,12 @@ impl Results {
         }
         Ok(())
     }
+}
+
+/// What the last run left in a results folder, or nothing.
+pub fn manifest_in(dir: &Utf8Path) -> Manifest {
+    let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or(Manifest { drydock: 1, results: vec![] })
 }
 
 /// The name of a new link in a folder of roots.

@@ -14,6 +14,7 @@ mod new_host;
 mod report;
 mod test_vm;
 mod why;
+mod write;
 
 use anyhow::Result;
 
@@ -45,5 +46,7 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Diff(flags) => diff::run(&flags, cancel),
         Verb::Matrix(flags) => matrix::run(&flags, cancel),
         Verb::Report(flags) => report::run(&flags),
+        Verb::Write(flags) => write::run(&flags, cancel),
+        Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
     }
 }

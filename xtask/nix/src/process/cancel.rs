@@ -21,6 +21,7 @@ pub struct Cancel {
 struct Shared {
     interrupts: AtomicU32,
     keyboard_is_lent: AtomicBool,
+    leaves_tidy: AtomicBool,
     groups: Mutex<Vec<Pid>>,
 }
 
@@ -36,7 +37,7 @@ impl Cancel {
                 if signal == libc_signal::INT && watcher.inner.keyboard_is_lent.load(Ordering::SeqCst) {
                     continue;
                 }
-                if watcher.set() > 1 {
+                if watcher.set() > 1 && !watcher.inner.leaves_tidy.load(Ordering::SeqCst) {
                     watcher.signal_all(Signal::KILL);
                     std::process::exit(130);
                 }
@@ -48,6 +49,11 @@ impl Cancel {
     /// From now on Ctrl-C means something to the child that has the terminal, such as a shell, and nothing to us.
     pub fn lend_keyboard(&self) {
         self.inner.keyboard_is_lent.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on no signal ends the program at once: what it has begun must not be left as it is.
+    pub fn tidy_up_first(&self) {
+        self.inner.leaves_tidy.store(true, Ordering::SeqCst);
     }
 
     /// Asks everything to stop and says how often that was asked.

@@ -1,34 +1,22 @@
 //! A draft of a row in, the questions that are open asked at the terminal; right answers go into the draft.
 #![expect(clippy::print_stderr, reason = "questions go to the terminal, answers to programs")]
 
-use std::{
-    io::{self, BufRead as _, IsTerminal as _},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
-    thread,
-    time::Duration,
-};
-
 use anyhow::Result;
 
 use crate::{
-    diagnostic::usage,
+    answers::Answers,
     job::{Artifact, System},
     matrix::{self, Draft},
     process::Cancel,
 };
 
-/// True if there is a person to ask.
-pub fn possible() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
 /// Asks for everything that the draft does not say. An empty answer takes what is in brackets. False if the
 /// person interrupted.
 pub fn rest(draft: &mut Draft, text: &str, cancel: &Cancel) -> Result<bool> {
-    questions(draft, text, &lines(), cancel)
+    questions(draft, text, &Answers::from_terminal(), cancel)
 }
 
-fn questions(draft: &mut Draft, text: &str, lines: &Receiver<String>, cancel: &Cancel) -> Result<bool> {
+fn questions(draft: &mut Draft, text: &str, answers: &Answers, cancel: &Cancel) -> Result<bool> {
     let defaults = matrix::defaults(text);
     let names = |items: Vec<&str>| items.join(" ");
     let system = defaults.system.as_ref().map(System::to_string);
@@ -51,7 +39,7 @@ fn questions(draft: &mut Draft, text: &str, lines: &Receiver<String>, cancel: &C
                 Some(default) => eprint!("{question} [{default}]: "),
                 None => eprint!("{question} "),
             }
-            let Some(answer) = next(lines, cancel)? else { return Ok(false) };
+            let Some(answer) = answers.next(cancel)? else { return Ok(false) };
             if answer.is_empty() && default.is_some() {
                 break;
             }
@@ -111,32 +99,6 @@ fn unsay(draft: &mut Draft, key: &str) {
     }
 }
 
-/// The lines of standard input, read beside, so that an interrupt does not wait for the Enter key.
-fn lines() -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-fn next(lines: &Receiver<String>, cancel: &Cancel) -> Result<Option<String>> {
-    loop {
-        match lines.recv_timeout(Duration::from_millis(50)) {
-            Ok(line) => return Ok(Some(line.trim().to_owned())),
-            Err(_) if cancel.is_set() => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(usage("the input ended before all was answered; nothing was changed"));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,11 +106,9 @@ mod tests {
     const TEXT: &str = "[defaults]\nsystem = 'x86_64-linux'\nartifacts = ['iso']\nlive = 'minimal'\ntests = ['live']\n";
 
     fn answered(draft: Draft, answers: &[&str]) -> Result<Draft> {
-        let (sender, receiver) = mpsc::channel();
-        answers.iter().for_each(|answer| sender.send((*answer).to_owned()).unwrap());
-        drop(sender);
+        let answers = Answers::of(answers);
         let mut draft = Draft { name: "web".to_owned(), ..draft };
-        questions(&mut draft, TEXT, &receiver, &Cancel::default()).map(|_| draft)
+        questions(&mut draft, TEXT, &answers, &Cancel::default()).map(|_| draft)
     }
 
     #[test]

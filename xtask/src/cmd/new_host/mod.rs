@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
 use crate::{
+    answers,
     diagnostic::{DONE, INTERRUPTED, misconfigured, nearest, usage},
     flags::NewHost,
     fleet::{self, FleetFolder},
@@ -35,7 +36,7 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
     }
     let like = flags.like.as_deref().map(|like| find(like, &text, &folders)).transpose()?;
     let mut draft = draft(flags, like.as_ref(), &text);
-    if ask::possible() {
+    if answers::possible() {
         if !ask::rest(&mut draft, &text, cancel)? {
             return Ok(INTERRUPTED);
         }

@@ -1,0 +1,9 @@
+//! What leaves this machine: which devices may be written, and the writing.
+
+pub mod device;
+pub mod judge;
+pub mod medium;
+pub mod order;
+
+use drydock_model::diagnostic;
+use drydock_nix::process;
