@@ -83,7 +83,8 @@ pub fn attached(cancel: &Cancel) -> Result<Vec<Device>> {
     }
     let ask = Invocation::new(["lsblk", "--json", "--bytes", "--all", "--output", COLUMNS]);
     let said = ask.timeout(Duration::from_secs(30)).read(cancel);
-    parse(&said.map_err(|error| lacking(format!("{error:#}\n  try: util-linux 2.37 or newer")))?)
+    let table = said.and_then(|json| parse(&json));
+    table.map_err(|error| lacking(format!("{error:#}\n  try: util-linux 2.37 or newer")))
 }
 
 /// Understands what `lsblk --json --bytes` prints, also in the forms of older versions.
@@ -94,6 +95,19 @@ pub fn parse(json: &str) -> Result<Vec<Device>> {
     }
     let table: Table = serde_json::from_str(json).context("lsblk answers in a form that is not known")?;
     Ok(table.blockdevices)
+}
+
+/// Asks wipefs(8) for all signatures on a device, by their names in libblkid. lsblk has them from udev: one at most, and
+/// none where udev does not run. Errors: exit code 3 where it is missing; the device cannot be read.
+pub fn signatures(device: &Device, cancel: &Cancel) -> Result<Vec<String>> {
+    if !on_path("wipefs") {
+        return Err(lacking(
+            "wipefs is not on PATH, so members of RAID and LUKS cannot be told\n  try: install util-linux",
+        ));
+    }
+    let ask = Invocation::new(["wipefs", "--no-act", "--noheadings", "--output", "TYPE", &device.path]);
+    let said = ask.timeout(Duration::from_secs(30)).read(cancel)?;
+    Ok(said.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
 }
 
 impl Device {

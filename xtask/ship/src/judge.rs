@@ -53,8 +53,7 @@ pub fn refusal(device: &Device, table: &[Device], asked: Asked, least: u64) -> O
         return Some(format!("{} ({}) is made of it", user.name, user.kind));
     }
     if let Some(member) = find(&|device| is_member(&device.content)) {
-        let (name, content) = (&member.name, &member.content);
-        return Some(format!("{name} is {}; `wipefs --all` first if it may be lost", in_words(content)));
+        return Some(as_member(&member.path, &member.content));
     }
     // Old versions of lsblk do not tell this bus. `mmcblk0boot0` is no card, but a boot area of soldered flash.
     let slot = device.name.strip_prefix("mmcblk").filter(|_| device.bus.is_empty() || device.bus == "mmc");
@@ -103,6 +102,15 @@ pub fn find<'t>(table: &'t [Device], number: &str) -> Option<&'t Device> {
 fn disk_of<'t>(device: &Device, table: &'t [Device]) -> Option<&'t Device> {
     let is_below = |top: &&Device| top.tree().iter().skip(1).any(|below| below.number == device.number);
     table.iter().find(is_below)
+}
+
+/// Why a device with one of these signatures must not be written; `None` if it may be.
+pub fn refusal_for(path: &str, signatures: &[String]) -> Option<String> {
+    signatures.iter().find(|content| is_member(content)).map(|content| as_member(path, content))
+}
+
+fn as_member(path: &str, content: &str) -> String {
+    format!("{path} is {}; `wipefs --all {path}` first if it may be lost", in_words(content))
 }
 
 /// Signatures of what belongs to something larger, or holds what only its owner can see, by their names in libblkid.

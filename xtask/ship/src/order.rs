@@ -37,7 +37,11 @@ impl Order {
         let number = device::number_of(&target.metadata()?).with_context(|| format!("{path} is no block device"))?;
         let table = device::attached(cancel)?;
         let found = judge::find(&table, &number).with_context(|| format!("lsblk does not know {path} ({number})"))?;
-        if let Some(reason) = judge::refusal(found, &table, Asked::Named, self.size) {
+        let mut reason = judge::refusal(found, &table, Asked::Named, self.size);
+        for device in found.tree() {
+            reason = reason.or(judge::refusal_for(&device.path, &device::signatures(device, cancel)?));
+        }
+        if let Some(reason) = reason {
             return Err(usage(format!("{path} is not written: {reason}")));
         }
         let now = found.identity();

@@ -22,6 +22,8 @@ struct Check {
     /// Programs besides its own that the command starts.
     needs: &'static [&'static str],
     limit: Duration,
+    /// Whether only root can do it.
+    root: bool,
 }
 
 /// What became of a check.
@@ -77,7 +79,7 @@ fn checks() -> Result<Vec<Check>> {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let check = |name, argv: &[&str], limit| {
         let argv = argv.iter().map(|&argument| argument.to_owned()).collect();
-        Check { name, argv, needs: &[], limit }
+        Check { name, argv, needs: &[], limit, root: false }
     };
     let installer = check("installer", &["python3", "ci/tests/check-installer"], minutes(2));
     Ok(vec![
@@ -98,6 +100,11 @@ fn checks() -> Result<Vec<Check>> {
         Check {
             needs: &["qemu-system-x86_64", "qemu-system-aarch64", "qemu-aarch64-static"],
             ..check("qemu", &left_out("with_qemu"), minutes(5))
+        },
+        Check {
+            needs: &["losetup", "lsblk", "wipefs", "mkfs.ext4", "script", "setpriv"],
+            root: true,
+            ..check("devices", &left_out("with_loop_devices"), minutes(5))
         },
         check(
             "demo-build",
@@ -120,6 +127,9 @@ impl Check {
         if let Some(missing) = own.into_iter().chain(self.needs.iter().copied()).find(|program| !on_path(program)) {
             return Ok(Verdict::NotRun(format!("`{missing}` is not installed")));
         }
+        if self.root && !rustix::process::geteuid().is_root() {
+            return Ok(Verdict::NotRun("only root can do it".to_owned()));
+        }
         let invocation = Invocation::new(self.argv.clone()).dir(root).timeout(self.limit);
         let end = invocation.stream(cancel, &mut |_, line| eprintln!("{line}"))?;
         Ok(if end.is_success() { Verdict::Passed } else { Verdict::Failed(end) })
@@ -140,7 +150,7 @@ mod tests {
         ];
         for (argv, needs, expected) in rows {
             let argv: Vec<String> = argv.iter().map(|&argument| argument.to_owned()).collect();
-            let check = Check { name: "x", argv, needs, limit: Duration::from_secs(10) };
+            let check = Check { name: "x", argv, needs, limit: Duration::from_secs(10), root: false };
             let words = match check.run(Utf8Path::new("/"), &Cancel::default()).unwrap() {
                 Verdict::Passed => "passed".to_owned(),
                 Verdict::Failed(_) => "failed".to_owned(),

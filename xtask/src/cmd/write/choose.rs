@@ -39,17 +39,20 @@ pub fn named<'t>(typed: &Utf8Path, table: &'t [Device], least: u64) -> Result<&'
 /// Errors: exit code 2 where nobody can be asked before the device is lost, and where `--yes` comes with a name that is
 /// another device's after the next reboot.
 pub fn ensure_may_ask(typed: &Utf8Path, device: &Device, yes: bool) -> Result<()> {
-    let is_stable = typed.parent() == Some(Utf8Path::new("/dev/disk/by-id")) || device.kind == "loop";
-    let stable = || device.stable_name().map_or_else(|| "it has none".to_owned(), |name| format!("here {name}"));
+    let is_loop = device.kind == "loop";
+    let is_stable = typed.parent() == Some(Utf8Path::new("/dev/disk/by-id"));
+    let advice = || match device.stable_name() {
+        _ if is_loop => "try: --yes if it may".to_owned(),
+        Some(name) => format!("try: --yes {name}"),
+        None => "try: at a terminal; it has no name below /dev/disk/by-id".to_owned(),
+    };
     match yes {
-        true if !is_stable => Err(usage(format!(
-            "--yes asks nothing, and {typed} may be another device tomorrow\n  try: its name below /dev/disk/by-id, {}",
-            stable()
-        ))),
-        false if !answers::possible() => Err(usage(format!(
-            "there is no terminal to ask at whether {typed} may be lost\n  try: --yes with its name below /dev/disk/by-id, {}",
-            stable()
-        ))),
+        true if !is_stable && !is_loop => {
+            Err(usage(format!("--yes asks nothing, and {typed} may be another device tomorrow\n  {}", advice())))
+        }
+        false if !answers::possible() => {
+            Err(usage(format!("there is no terminal to ask at whether {typed} may be lost\n  {}", advice())))
+        }
         _ => Ok(()),
     }
 }
@@ -62,17 +65,20 @@ pub fn ensure_may_choose(table: &[Device], flags: &Write) -> Result<()> {
     }
     list(table, 0);
     Err(usage(match offered.is_empty() {
-        true => {
-            "no device can be written\n  try: plug in a stick, or name what is said above to be only mounted".to_owned()
-        }
+        true => "no device can be written\n  try: plug in a stick; one that is mounted is unmounted first".to_owned(),
         false => format!("which device?\n  try: `cargo xtask write {} DEVICE` with one of the above", flags.host),
     }))
 }
 
-/// True if there is no such file, or if it may be lost. Errors: exit code 2 where nobody can be asked.
+/// True if there is no such file, or if it may be lost. Errors: exit code 2 where nobody can be asked, and where it is no
+/// file.
 pub fn may_replace(file: &Utf8Path, yes: bool, cancel: &Cancel) -> Result<bool> {
-    if yes || !file.exists() {
-        return Ok(true);
+    match fs::metadata(file) {
+        Ok(found) if !found.is_file() => {
+            return Err(usage(format!("--file {file} is no file\n  try: a device is named without --file")));
+        }
+        Ok(_) if !yes => {}
+        _ => return Ok(true),
     }
     if !answers::possible() {
         return Err(usage(format!("{file} exists\n  try: --yes if it may be replaced")));
