@@ -1,9 +1,10 @@
 //! Writes an image to a medium and reads it back.
 
 use std::{
-    fmt::Write as _,
     fs::{File, Metadata, OpenOptions},
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    sync::mpsc,
+    thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -184,31 +185,45 @@ fn write_all(image: &Image, target: &Target, cancel: &Cancel, watcher: &mut Watc
 fn read_back(image: &Image, target: &Target, cancel: &Cancel, watcher: &mut Watcher<'_>) -> Result<()> {
     // Devices are read past the page cache anyway; this is for files. A file system may decline.
     let _ = fadvise(&target.file, 0, None, Advice::DontNeed);
-    let (mut found, mut expected) = (Buffer::new(BLOCK), Buffer::new(BLOCK));
-    let mut hash = hmac_sha256::Hash::new();
     watcher(Stage::ReadBack, 0);
-    for at in (0..image.size()).step_by(BLOCK) {
-        stop_if(cancel)?;
-        let length = length_at(image, at);
-        let padded = length.next_multiple_of(target.sector as usize);
-        let found = &mut found.bytes()[..padded];
-        target.file.read_exact_at(found, at).with_context(|| format!("cannot read back at byte {at}"))?;
-        let expected = &mut expected.bytes()[..length];
-        image.read(expected, at)?;
-        if found[..length] != *expected {
-            image.ensure_unchanged()?;
-            let offset = found.iter().zip(&*expected).take_while(|(found, expected)| found == expected).count();
-            bail!("byte {} is not what was written: the medium is broken or smaller than it says", at + offset as u64);
+    // Hashing takes as long as reading from a good stick, and is done beside it.
+    let hash = thread::scope(|scope| -> Result<[u8; 32]> {
+        let (sender, blocks) = mpsc::sync_channel::<(Buffer, usize)>(1);
+        let hasher = scope.spawn(move || {
+            let mut hash = hmac_sha256::Hash::new();
+            blocks.iter().for_each(|(mut block, length)| hash.update(&block.bytes()[..length]));
+            hash.finalize()
+        });
+        let mut expected = Buffer::new(BLOCK);
+        for at in (0..image.size()).step_by(BLOCK) {
+            stop_if(cancel)?;
+            let length = length_at(image, at);
+            let mut found = Buffer::new(length.next_multiple_of(target.sector as usize));
+            target.file.read_exact_at(found.bytes(), at).with_context(|| format!("cannot read back at byte {at}"))?;
+            image.read(&mut expected.bytes()[..length], at)?;
+            compare(&found.bytes()[..length], &expected.bytes()[..length], at).or_else(|difference| {
+                image.ensure_unchanged()?;
+                Err(difference)
+            })?;
+            sender.send((found, length)).context("the hashing ended early")?;
+            watcher(Stage::ReadBack, at + length as u64);
         }
-        hash.update(&found[..length]);
-        watcher(Stage::ReadBack, at + length as u64);
+        drop(sender);
+        hasher.join().map_err(|_| anyhow!("the hashing failed"))
+    })?;
+    image.ensure_unchanged()?;
+    let sum: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    ensure!(sum == image.sha256, "{} has SHA-256 {sum}, and had {} when it was built", image.path, image.sha256);
+    Ok(())
+}
+
+fn compare(found: &[u8], expected: &[u8], at: u64) -> Result<()> {
+    // A slice is compared at once; the place is looked for only where it differs.
+    if found == expected {
+        return Ok(());
     }
-    let sum = hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    ensure!(sum == image.sha256, "{} has SHA-256 {sum}, and {} when it was built", image.path, image.sha256);
-    image.ensure_unchanged()
+    let place = at + found.iter().zip(expected).take_while(|(found, expected)| found == expected).count() as u64;
+    bail!("byte {place} is not what was written: the medium is broken or smaller than it says")
 }
 
 fn length_at(image: &Image, at: u64) -> usize {
