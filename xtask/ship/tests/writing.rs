@@ -1,5 +1,7 @@
 //! Writes to files and to loop devices while something goes wrong: it is said, and what is half written is wiped.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 use std::{
     fs::{self, File},
     io::Write as _,
@@ -354,4 +356,76 @@ fn with_loop_devices_an_error_half_way_is_said_and_wiped() {
     let (said, is_clean) = said.unwrap();
     assert!(said.contains("cannot write") && said.contains("error") && said.contains("wiped"), "{said}");
     assert!(is_clean, "{said}");
+}
+
+/// A device of device-mapper over a loop device; taken away when dropped.
+struct Mapped {
+    name: String,
+    path: Utf8PathBuf,
+    _below: Loop,
+}
+
+impl Mapped {
+    /// `table` is made of the loop device's path, as in dmsetup(8).
+    fn new(folder: &Utf8Path, name: &str, sectors: u64, table: &dyn Fn(&str) -> String) -> Self {
+        let below = Loop::of_size(folder, sectors as usize * 512);
+        let name = format!("drydock-{name}-{}", std::process::id());
+        run(&["dmsetup", "create", &name, "--table", &table(below.0.as_str())]);
+        // The kernel makes this node; those below /dev/mapper are udev's, which may be late or absent.
+        let minor = run(&["dmsetup", "info", "--columns", "--noheadings", "-o", "minor", &name]);
+        Self { name, path: format!("/dev/dm-{}", minor.trim()).into(), _below: below }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let _ = Invocation::new(["dmsetup", "remove", "--retry", &self.name]).read(&Cancel::default());
+    }
+}
+
+#[test]
+#[ignore = "needs root, losetup and device-mapper in the kernel; `cargo xtask ci` runs it and says where it does not"]
+fn with_device_mapper_every_way_to_fail_is_said() {
+    const SECTORS: u64 = 64 * 2048;
+    let linear = |from: u64, to: u64, below: &str| format!("{from} {} linear {below} {from}", to - from);
+    let flakey = |rest: &str| {
+        let rest = rest.to_owned();
+        move |below: &str| format!("0 {SECTORS} flakey {below} 0 0 600 {rest}")
+    };
+    let bad = |from: u64, to: u64| {
+        move |below: &str| {
+            let parts = [linear(0, from, below), format!("{from} {} error", to - from), linear(to, SECTORS, below)];
+            parts.into_iter().filter(|part| !part.contains(" 0 linear")).collect::<Vec<_>>().join("\n")
+        }
+    };
+    type Table<'t> = Box<dyn Fn(&str) -> String + 't>;
+    // What the device does, words of the error, and whether it can be wiped.
+    let rows: Vec<(&str, Table<'_>, &str, bool)> = vec![
+        ("is good", Box::new(|below| linear(0, SECTORS, below)), "", true),
+        (
+            "has bad sectors in the middle",
+            Box::new(bad(40_000, 40_008)),
+            "cannot write 4194304 bytes at byte 16777216",
+            true,
+        ),
+        ("has bad sectors at its start", Box::new(bad(0, 8)), "cannot write 1048576 bytes at byte 0", false),
+        ("has bad sectors at its end", Box::new(bad(SECTORS - 8, SECTORS)), "cannot write 1048576 bytes", false),
+        ("fails every write", Box::new(flakey("1 error_writes")), "cannot write", false),
+        ("forgets what is written", Box::new(flakey("1 drop_writes")), "byte 0 is not what was written", true),
+        ("reads other bytes", Box::new(flakey("5 corrupt_bio_byte 32 r 0 0")), "is not what was written", true),
+        ("keeps other bytes", Box::new(flakey("5 corrupt_bio_byte 32 w 0 0")), "is not what was written", true),
+    ];
+    for (n, (what, table, word, can_wipe)) in rows.into_iter().enumerate() {
+        let folder = Temporary::new().unwrap();
+        let (path, sum) = image(&folder, 24 * MIB + 2048);
+        let opened = Image::open(&path, 24 * MIB as u64 + 2048, &sum).unwrap();
+        let stick = Mapped::new(&folder, &n.to_string(), SECTORS, &table);
+        let target = Target::device(&stick.path).unwrap();
+        let done = write(&opened, &target, &|_, _, _| {});
+        let said = done.map_or_else(|error| format!("{error:#}"), |()| String::new());
+        let wiped = if can_wipe { "were wiped" } else { "could not be wiped" };
+        assert!(said.contains(word) && said.is_empty() == word.is_empty(), "{what}: {said}");
+        assert!(word.is_empty() || said.contains(wiped), "{what}: {said}");
+        eprintln!("{what}: {said}");
+    }
 }

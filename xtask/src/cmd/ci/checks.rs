@@ -22,8 +22,8 @@ struct Check {
     /// Programs besides its own that the command starts.
     needs: &'static [&'static str],
     limit: Duration,
-    /// Whether only root can do it.
-    root: bool,
+    /// Why it cannot be run here though all programs are there.
+    hindrance: fn() -> Option<&'static str>,
 }
 
 /// What became of a check.
@@ -79,7 +79,7 @@ fn checks() -> Result<Vec<Check>> {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let check = |name, argv: &[&str], limit| {
         let argv = argv.iter().map(|&argument| argument.to_owned()).collect();
-        Check { name, argv, needs: &[], limit, root: false }
+        Check { name, argv, needs: &[], limit, hindrance: || None }
     };
     let installer = check("installer", &["python3", "ci/tests/check-installer"], minutes(2));
     Ok(vec![
@@ -103,8 +103,13 @@ fn checks() -> Result<Vec<Check>> {
         },
         Check {
             needs: &["losetup", "lsblk", "wipefs", "mkfs.ext4", "script", "setpriv"],
-            root: true,
+            hindrance: as_another_than_root,
             ..check("devices", &left_out("with_loop_devices"), minutes(5))
+        },
+        Check {
+            needs: &["losetup", "dmsetup"],
+            hindrance: without_device_mapper,
+            ..check("bad-devices", &left_out("with_device_mapper"), minutes(5))
         },
         check(
             "demo-build",
@@ -121,14 +126,23 @@ fn left_out(name: &str) -> [&str; 7] {
     ["cargo", "test", "--quiet", "--locked", "--", "--ignored", name]
 }
 
+fn as_another_than_root() -> Option<&'static str> {
+    (!rustix::process::geteuid().is_root()).then_some("only root can do it")
+}
+
+fn without_device_mapper() -> Option<&'static str> {
+    let is_there = Utf8Path::new("/sys/class/misc/device-mapper").exists();
+    as_another_than_root().or((!is_there).then_some("the kernel has no device-mapper (`modprobe dm-mod`)"))
+}
+
 impl Check {
     fn run(&self, root: &Utf8Path, cancel: &Cancel) -> Result<Verdict> {
         let own = Some(self.argv[0].as_str()).filter(|program| !program.contains('/'));
         if let Some(missing) = own.into_iter().chain(self.needs.iter().copied()).find(|program| !on_path(program)) {
             return Ok(Verdict::NotRun(format!("`{missing}` is not installed")));
         }
-        if self.root && !rustix::process::geteuid().is_root() {
-            return Ok(Verdict::NotRun("only root can do it".to_owned()));
+        if let Some(hindrance) = (self.hindrance)() {
+            return Ok(Verdict::NotRun(hindrance.to_owned()));
         }
         let invocation = Invocation::new(self.argv.clone()).dir(root).timeout(self.limit);
         let end = invocation.stream(cancel, &mut |_, line| eprintln!("{line}"))?;
@@ -150,7 +164,7 @@ mod tests {
         ];
         for (argv, needs, expected) in rows {
             let argv: Vec<String> = argv.iter().map(|&argument| argument.to_owned()).collect();
-            let check = Check { name: "x", argv, needs, limit: Duration::from_secs(10), root: false };
+            let check = Check { name: "x", argv, needs, limit: Duration::from_secs(10), hindrance: || None };
             let words = match check.run(Utf8Path::new("/"), &Cancel::default()).unwrap() {
                 Verdict::Passed => "passed".to_owned(),
                 Verdict::Failed(_) => "failed".to_owned(),
