@@ -1,5 +1,6 @@
 //! What leaves this machine: which devices may be written, and the writing.
 
+mod buffer;
 pub mod device;
 pub mod judge;
 pub mod medium;

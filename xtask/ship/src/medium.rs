@@ -14,16 +14,13 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{diagnostic::usage, process::Cancel};
+use crate::{buffer::Buffer, diagnostic::usage, process::Cancel};
 
 /// What is written and read at once. Bytes.
 pub const BLOCK: usize = 4 << 20;
 
 /// Boot records, partition tables and what marks file systems and their kin lie in so many bytes at both ends.
 const SIGNATURES: u64 = 1 << 20;
-
-/// What direct I/O wants buffers aligned to; no drive has larger sectors. Bytes.
-const ALIGNMENT: usize = 4096;
 
 /// An image that is opened once and read twice.
 #[derive(Debug)]
@@ -127,14 +124,19 @@ impl Target {
         self.size
     }
 
-    /// Takes away what makes a machine boot or mount it: the first and the last MiB become zeros.
+    /// Takes away what makes a machine boot or mount it: the first and the last MiB become zeros, and are read as zeros.
     fn wipe(&self) -> Result<()> {
-        let length = SIGNATURES.min(self.size);
-        let mut buffer = Buffer::new(SIGNATURES as usize);
-        for at in [0, self.size - length] {
-            self.write(&buffer.bytes()[..length as usize], at)?;
-        }
-        self.sync()
+        let length = SIGNATURES.min(self.size) as usize;
+        let (mut zeros, mut found) = (Buffer::new(length), Buffer::new(length));
+        let ends = [0, self.size - length as u64];
+        ends.iter().try_for_each(|&at| self.write(zeros.bytes(), at))?;
+        self.sync()?;
+        ends.iter()
+            .try_for_each(|&at| self.read(found.bytes(), at).and_then(|()| compare(found.bytes(), zeros.bytes(), at)))
+    }
+
+    fn read(&self, into: &mut [u8], at: u64) -> Result<()> {
+        self.file.read_exact_at(into, at).with_context(|| format!("cannot read back at byte {at}"))
     }
 
     fn sync(&self) -> Result<()> {
@@ -199,7 +201,7 @@ fn read_back(image: &Image, target: &Target, cancel: &Cancel, watcher: &mut Watc
             stop_if(cancel)?;
             let length = length_at(image, at);
             let mut found = Buffer::new(length.next_multiple_of(target.sector as usize));
-            target.file.read_exact_at(found.bytes(), at).with_context(|| format!("cannot read back at byte {at}"))?;
+            target.read(found.bytes(), at)?;
             image.read(&mut expected.bytes()[..length], at)?;
             compare(&found.bytes()[..length], &expected.bytes()[..length], at).or_else(|difference| {
                 image.ensure_unchanged()?;
@@ -233,23 +235,4 @@ fn length_at(image: &Image, at: u64) -> usize {
 fn stop_if(cancel: &Cancel) -> Result<()> {
     ensure!(!cancel.is_set(), "interrupted");
     Ok(())
-}
-
-/// Zeros at an address that direct I/O takes. A larger `Vec` is cut, because an aligned one takes `unsafe`.
-struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    length: usize,
-}
-
-impl Buffer {
-    fn new(length: usize) -> Self {
-        let bytes = vec![0; length + ALIGNMENT];
-        let start = bytes.as_ptr().addr().next_multiple_of(ALIGNMENT) - bytes.as_ptr().addr();
-        Self { bytes, start, length }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.length]
-    }
 }
