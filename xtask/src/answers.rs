@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::Duration,
 };
@@ -11,8 +11,12 @@ use anyhow::Result;
 
 use crate::{diagnostic::usage, process::Cancel};
 
-/// Lines of standard input, read beside, so that an interrupt does not wait for the Enter key.
-pub struct Answers(Receiver<String>);
+/// Lines of standard input, read beside, so that an interrupt does not wait for the Enter key. None is read before it is
+/// asked for: what is typed later may be a password for sudo.
+pub struct Answers {
+    ask: Sender<()>,
+    lines: Receiver<String>,
+}
 
 /// True if there is a person to ask.
 pub fn possible() -> bool {
@@ -21,21 +25,25 @@ pub fn possible() -> bool {
 
 impl Answers {
     pub fn from_terminal() -> Self {
-        let (sender, receiver) = mpsc::channel();
+        let ((ask, asked), (sender, lines)) = (mpsc::channel(), mpsc::channel());
         thread::spawn(move || {
-            for line in io::stdin().lock().lines().map_while(Result::ok) {
+            let mut input = io::stdin().lock().lines();
+            for () in asked {
+                let Some(Ok(line)) = input.next() else { break };
                 if sender.send(line).is_err() {
                     break;
                 }
             }
         });
-        Self(receiver)
+        Self { ask, lines }
     }
 
     /// The next line without the spaces around it; `None` if the person interrupted.
     pub fn next(&self, cancel: &Cancel) -> Result<Option<String>> {
+        // That the input has ended shows below.
+        let _ = self.ask.send(());
         loop {
-            match self.0.recv_timeout(Duration::from_millis(50)) {
+            match self.lines.recv_timeout(Duration::from_millis(50)) {
                 Ok(line) => return Ok(Some(line.trim().to_owned())),
                 Err(_) if cancel.is_set() => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -49,8 +57,8 @@ impl Answers {
     /// These answers, for tests.
     #[cfg(test)]
     pub fn of(answers: &[&str]) -> Self {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         answers.iter().for_each(|answer| sender.send((*answer).to_owned()).unwrap());
-        Self(receiver)
+        Self { ask: mpsc::channel().0, lines }
     }
 }

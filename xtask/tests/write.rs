@@ -169,20 +169,23 @@ impl Drop for Loop {
     }
 }
 
-/// What is answered at a terminal, to `write` for this device.
-fn at_a_terminal(fleet: &Fleet, device: &[&str], answer: &str) -> Ran {
-    let words = [&[env!("CARGO_BIN_EXE_drydock")], &WRITE[..], device].concat().join(" ");
+/// What is answered at a terminal, each when it had time to be asked for.
+fn at_a_terminal(fleet: &Fleet, words: &[&str], answers: &[&str]) -> Ran {
     let mut child = Command::new("script")
-        .args(["--quiet", "--return", "--command", &words, "/dev/null"])
+        .args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
         .current_dir(&fleet.root)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // The question is asked first, as for a person.
-    sleep(Duration::from_secs(2));
-    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for answer in answers {
+        sleep(Duration::from_secs(2));
+        input.write_all(answer.as_bytes()).unwrap();
+    }
+    // A terminal that goes away would end what still runs.
     let mut ran = Ran::from(child.wait_with_output().unwrap());
+    drop(input);
     std::mem::swap(&mut ran.stdout, &mut ran.stderr);
     ran
 }
@@ -193,14 +196,15 @@ fn with_loop_devices_a_person_types_the_name_back() {
     let fleet = fleet(3 << 20);
     let stick = Loop::of_size(&fleet, 8 << 20);
     let name = stick.0.trim_start_matches("/dev/");
+    let words = [&[env!("CARGO_BIN_EXE_drydock")], &WRITE[..], &[&stick.0]].concat();
     let untouched = || fs::read(&stick.0).unwrap().iter().all(|&byte| byte == 0);
     for answer in ["\n", "yes\n", "y\n"] {
-        at_a_terminal(&fleet, &[&stick.0], answer).expect(130, &["will be lost", "nothing was written"]);
+        at_a_terminal(&fleet, &words, &[answer]).expect(130, &["will be lost", "nothing was written"]);
         assert!(untouched(), "{answer:?}");
     }
     write(&fleet, &[&stick.0]).expect(2, &["no terminal to ask at", "--yes"]);
     assert!(untouched());
-    at_a_terminal(&fleet, &[&stick.0], &format!("{name}\n")).expect(0, &["is the same"]);
+    at_a_terminal(&fleet, &words, &[&format!("{name}\n")]).expect(0, &["is the same"]);
     assert!(!untouched());
 }
 
@@ -260,6 +264,17 @@ fn with_loop_devices_sudo_is_started_for_the_writing_alone() {
     Ran::from(Command::new(words[1]).args(&words[2..]).output().unwrap()).expect(0, &["is the same"]);
     let image = fs::read(fleet.path("result/web/iso/web.iso")).unwrap();
     assert!(fs::read(&stick.0).unwrap()[..image.len()] == image);
+    // What is typed after the answer is sudo's.
+    program(
+        &bin,
+        "sudo",
+        "exec timeout --foreground 20 sh -c 'read -r word </dev/tty; echo \"sudo heard $word\"; exit 9'",
+    );
+    let path = format!("PATH='{}'", path_with(&bin));
+    let ids = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let words = [&["env", &path, "setpriv"], &ids[..], &[own.as_str()], &WRITE, &[&stick.0]].concat();
+    let answers = [format!("{}\n", stick.0.trim_start_matches("/dev/")), "secret\n".to_owned()];
+    at_a_terminal(&fleet, &words, &answers.each_ref().map(String::as_str)).expect(9, &["sudo heard secret"]);
     let path = std::env::var("PATH").unwrap();
     let has_sudo = std::env::split_paths(&path).any(|folder| folder.join("sudo").exists());
     if !has_sudo {
