@@ -1,6 +1,5 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
-mod cache;
 mod ci;
 mod compare;
 mod completions;
@@ -15,11 +14,10 @@ use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, builder::Styl
 
 use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, run::Options};
 
-pub use cache::{CacheFlags, Why};
 pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 pub use completions::Completions;
-pub use hosts::{Check, Doctor, List, NewHost};
+pub use hosts::{Check, Doctor, List, NewHost, Why};
 pub use machines::{Boot, TestVm};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
@@ -195,8 +193,9 @@ pub struct BuildAll {
     pub fleet: FleetFlags,
     #[command(flatten)]
     pub stages: StageFlags,
-    #[command(flatten)]
-    pub cache: CacheFlags,
+    /// Evaluate everything, whatever earlier runs remember, and remember nothing
+    #[arg(long)]
+    pub no_cache: bool,
     /// Run ci/setup first, which installs what this machine lacks
     #[arg(long)]
     pub setup: bool,

@@ -34,7 +34,7 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     let results = Results::claim(&flags.out_link)?;
     // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
     let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
-    let options = Options { remembered: flags.cache.remembered(), roots, ..flags.stages.options() };
+    let options = Options { remember: !flags.no_cache, roots, ..flags.stages.options() };
     let builds = !flags.dry_run && !flags.evaluate;
     if fleet.typed == "demo" && !flags.setup && builds {
         setup::require(cancel)?;
@@ -56,7 +56,6 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
 fn build(flags: &BuildAll, run: &Run<'_>, jobs: &[Job], results: &Results) -> Result<u8> {
     let mut finished = run.realise(jobs)?;
     run.publish(results, &mut finished, flags.verify)?;
-    let sound = !finished.misremembered;
     let record = run.record("build-all", finished);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     eprint!("\n{}", table::render(&record, Paint { colour }));
@@ -65,7 +64,7 @@ fn build(flags: &BuildAll, run: &Run<'_>, jobs: &[Job], results: &Results) -> Re
         false => eprintln!("results: {}", flags.out_link),
     }
     report(flags, &record)?;
-    Ok(match (run.cancel.is_set(), record.succeeded() && sound) {
+    Ok(match (run.cancel.is_set(), record.succeeded()) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
         (false, false) => FAILED,

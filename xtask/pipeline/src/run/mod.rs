@@ -26,13 +26,13 @@ use crate::{
     timings::Timings,
 };
 
-pub use recall::Remembered;
 pub use stages::Derived;
 
 /// How the jobs of a run are evaluated and realised.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub remembered: Remembered,
+    /// Whether earlier runs save work, and this one later ones.
+    pub remember: bool,
     /// Evaluator processes at once; as many as cores and free memory allow if `None`.
     pub evaluators: Option<usize>,
     /// Wall-clock time of one job's evaluation.
@@ -46,7 +46,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            remembered: Remembered::default(),
+            remember: true,
             evaluators: None,
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: false,
@@ -74,8 +74,6 @@ pub struct Finished {
     /// Sorted by job id.
     pub jobs: Vec<JobRecord>,
     pub seconds: StageSeconds,
-    /// True if `--verify-cache` found something remembered to be wrong.
-    pub misremembered: bool,
 }
 
 impl<'a> Run<'a> {
@@ -130,7 +128,6 @@ impl Finished {
         self.jobs.sort_by(|a, b| a.job.cmp(&b.job));
         self.seconds.evaluate += other.seconds.evaluate;
         self.seconds.build += other.seconds.build;
-        self.misremembered |= other.misremembered;
     }
 }
 

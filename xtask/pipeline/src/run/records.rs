@@ -161,6 +161,6 @@ impl<'a> Records<'a> {
 
     pub fn finish(self) -> Finished {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Finished { jobs: state.records.into_values().collect(), seconds: state.seconds, misremembered: false }
+        Finished { jobs: state.records.into_values().collect(), seconds: state.seconds }
     }
 }

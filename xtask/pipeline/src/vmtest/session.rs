@@ -67,7 +67,7 @@ impl Run<'_> {
         let jobs = session.all(jobs, derived)?;
         self.progress.finish();
         let seconds = StageSeconds { evaluate, build: began.elapsed().as_secs_f64() - evaluate, ..Default::default() };
-        Ok(Finished { jobs, seconds, misremembered: false })
+        Ok(Finished { jobs, seconds })
     }
 
     /// The accelerator of every test. KVM is tried at most once, and only if an answer depends on it. Where there is no

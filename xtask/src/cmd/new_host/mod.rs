@@ -1,6 +1,5 @@
-//! `cargo xtask new-host`: a name and answers in, a row of hosts.toml and a folder of files out.
+//! `cargo xtask new-host`: adds a row to hosts.toml and a folder of files.
 
-mod ask;
 mod folder;
 
 use std::{
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
 use crate::{
-    diagnostic::{DONE, INTERRUPTED, misconfigured, nearest, usage},
+    diagnostic::{DONE, misconfigured, nearest, usage},
     flags::NewHost,
     fleet::{self, FleetFolder},
     job::{Artifact, HostName},
@@ -34,17 +33,7 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
         return Err(usage(format!("{taken}\n  Choose another name; `cargo xtask list` shows the hosts.")));
     }
     let like = flags.like.as_deref().map(|like| find(like, &text, &folders)).transpose()?;
-    let mut draft = draft(flags, like.as_ref(), &text);
-    if ask::possible() {
-        if !ask::rest(&mut draft, &text, cancel)? {
-            return Ok(INTERRUPTED);
-        }
-    } else if draft.description.is_empty() {
-        return Err(usage(
-            "--description is missing, and there is no terminal to ask at\n  \
-                          Say in one line what the machine is for: --description 'serves the web site'",
-        ));
-    }
+    let draft = draft(flags, like.as_ref(), &text);
     let shown = place.shown(matrix::FILE);
     let matrix = draft
         .check(&text, &folders)
@@ -117,7 +106,7 @@ fn draft(flags: &NewHost, like: Option<&Host>, text: &str) -> Draft {
     let words = |items: Vec<&'static str>| items.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let mut draft = Draft {
         name: flags.name.clone(),
-        description: flags.description.clone().unwrap_or_default(),
+        description: flags.description.clone(),
         system: flags.system.clone(),
         artifacts: given(&flags.artifact),
         live: flags.live.clone(),
