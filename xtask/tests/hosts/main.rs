@@ -170,8 +170,8 @@ fn a_new_host_that_would_be_wrong_changes_nothing() {
     let rows: [(&[&str], &str); 6] = [
         (&["pier", "--description", "d", "--system", "x86-64-linux"], "did you mean \"x86_64-linux\"?"),
         (&["pier", "--description", "d", "--artifact", "system", "--test", "live"], "needs the artifact `iso`"),
-        (&["pier", "--description", ""], "--description is missing"),
-        (&["pier"], "--description is missing"),
+        (&["pier", "--description", ""], "the description is empty"),
+        (&["pier"], "--description <TEXT>"),
         (&["Pier", "--description", "d"], "`Pier` cannot be a host"),
         (&["beacon", "--description", "d"], "there is a host `beacon` already"),
     ];
