@@ -180,7 +180,7 @@ fn a_new_host_that_would_be_wrong_changes_nothing() {
         assert_eq!(files(), before, "{args:?}");
     }
     fs::remove_dir_all(fleet.path("templates")).unwrap();
-    fleet.xtask(&["new-host", "pier", "--description", "d"]).expect(2, &["no templates/host/", "--like HOST"]);
+    fleet.xtask(&["new-host", "pier", "--description", "d"]).expect(2, &["no templates/host/", "--like beacon"]);
     assert_eq!(files(), before);
 }
 

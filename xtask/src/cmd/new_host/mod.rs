@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
 use crate::{
-    diagnostic::{DONE, misconfigured, nearest, usage},
+    diagnostic::{DONE, as_called, misconfigured, nearest, usage},
     flags::NewHost,
     fleet::{self, FleetFolder},
     job::{Artifact, HostName},
@@ -39,7 +39,7 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
         .check(&text, &folders)
         .map_err(|problems| misconfigured(&format!("{shown} (as it would be)"), &draft.append_to(&text), &problems))?;
     let host = matrix.get(name.as_str()).context("a row that was checked is in the matrix")?;
-    let files = folder::files(&place.root, host, like.as_ref().map(|host| host.name.as_str()))?;
+    let files = folder::files(&place.root, &matrix, host, like.as_ref().map(|host| host.name.as_str()))?;
     folder::commit(&place.root, &folder, &files, &file, &draft.append_to(&text))?;
     let untracked = fleet::add_to_git(&place.root, &[matrix::FILE, &folder], cancel);
     let mut text = format!("{shown}: [host.{name}]\n");
@@ -49,7 +49,7 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
     }
     let first = place.shown(&format!("{folder}/default.nix"));
     text += &format!("next: edit {first}, then `cargo xtask check {name}`\n");
-    io::stdout().lock().write_all(text.as_bytes())?;
+    io::stdout().lock().write_all(as_called(&text).as_bytes())?;
     Ok(DONE)
 }
 
