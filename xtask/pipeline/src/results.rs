@@ -76,7 +76,9 @@ impl Results {
     /// Takes a folder that does not exist yet or holds earlier results; anything else is somebody's and an
     /// error with exit code 2 before anything is built.
     pub fn claim(dir: &Utf8Path) -> Result<Self> {
-        let dir = camino::absolute_utf8(dir).with_context(|| format!("`{dir}` is no usable path"))?;
+        let dir = camino::absolute_utf8(dir).map_err(|error| {
+            usage(format!("--out-link `{dir}`: {error}\n  Name a folder for the results, such as `result`."))
+        })?;
         let results = Self { dir, existed: false };
         let dir = &results.dir;
         let try_other = "try: another folder with --out-link DIR, or move it away";

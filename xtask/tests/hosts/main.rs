@@ -114,6 +114,24 @@ fn a_matrix_that_is_wrong_is_refused_with_all_its_mistakes() {
     }
     fs::remove_file(fleet.path("hosts/hosts.toml")).unwrap();
     fleet.xtask(&["list", "--fleet", fleet.root.as_str()]).expect(2, &["hosts/hosts.toml does not exist"]);
+    // Whoever reads a pipe waits for somebody who writes to it.
+    assert!(Command::new("mkfifo").arg(fleet.path("hosts/hosts.toml")).status().unwrap().success());
+    fleet.xtask(&["list", "--fleet", fleet.root.as_str()]).expect(2, &["hosts/hosts.toml is no regular file"]);
+}
+
+#[test]
+fn what_cannot_be_written_or_read_is_said() {
+    let fleet = Fleet::new(&[GOOD]);
+    fleet.xtask(&["build-all", "--out-link", ""]).expect(2, &["--out-link ``", "Name a folder"]);
+    fleet.xtask(&["report", "/nowhere"]).expect(2, &["cannot read /nowhere"]);
+    for args in [&["list"][..], &["why", "good"], &["build-all", "--evaluate"], &["matrix"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_drydock"));
+        let output = xtask.args(args).current_dir(&fleet.root).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("No space left on device") && !said.contains("panicked"), "{args:?}: {said}");
+    }
 }
 
 #[test]
