@@ -1,4 +1,4 @@
-//! Jobs and their durations in, matrix entries of about equal length out.
+//! Packs jobs into CI matrix entries of about equal length.
 
 use std::{
     cmp::Reverse,

@@ -1,5 +1,5 @@
-//! Built outputs in, `result/` out: links that keep them alive, SHA256SUMS and manifest.json, exchanged as a
-//! whole so that at every moment either the old or the new results are there.
+//! Writes `result/`: links that keep outputs alive, SHA256SUMS and manifest.json, exchanged as a whole so that at every
+//! moment either the old or the new results are there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: a machine in, what it can do for a fleet out, as a table or as JSON.
+//! `cargo xtask doctor`: says what this machine can do for a fleet, as a table or as JSON.
 
 use std::io::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! A system in, who builds for it here out; an emulator is believed only after it has run a program.
+//! Finds who builds for a system here; an emulator is believed only after it has run a program.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 

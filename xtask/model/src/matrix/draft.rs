@@ -1,4 +1,4 @@
-//! What is known of a new host in, the text of hosts.toml with its row at the end out. Pure; every other
+//! Adds the row of a new host at the end of the text of hosts.toml. Pure; every other
 //! character of the file stays.
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! hosts/hosts.toml in, the matrix of hosts out, or everything that is wrong with the file at once.
+//! Reads hosts/hosts.toml, the matrix of hosts, or says everything that is wrong with the file at once.
 
 mod draft;
 mod folders;

@@ -1,4 +1,4 @@
-//! Every Nix command line: values in, argv out. Pure, so that each is tested as text and can be printed,
+//! Builds every Nix command line. Pure, so that each is tested as text and can be printed,
 //! ready to paste, when it fails.
 
 use camino::{Utf8Path, Utf8PathBuf};

@@ -1,4 +1,4 @@
-//! What an evaluator said before it gave up in, the failure of a job out.
+//! Makes the failure of a job from what its evaluator said.
 
 use camino::Utf8Path;
 

@@ -1,4 +1,4 @@
-//! A machine in, the truth about its KVM out: a virtual machine is really started, because /dev/kvm exists
+//! Finds out whether KVM works here: a virtual machine is really started, because /dev/kvm exists
 //! on many machines where it aborts or hangs (nested virtualisation, container hosts, CI runners).
 
 use std::{
