@@ -56,6 +56,8 @@ impl Run<'_> {
     /// asked.
     pub fn test(&self, jobs: &[Job], how: &TestOptions) -> Result<Finished> {
         let began = Instant::now();
+        // The record names the commit that is evaluated now, not the one that is there when the tests end.
+        self.source();
         let derived = self.evaluate(jobs)?;
         let evaluate = began.elapsed().as_secs_f64();
         let choices = self.timings.step("try KVM where it matters", || self.accelerators(jobs, &derived, how.wish))?;
