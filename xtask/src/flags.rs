@@ -212,10 +212,10 @@ pub struct BuildAll {
     #[arg(long, value_name = "DIR", default_value = "result")]
     pub out_link: Utf8PathBuf,
     /// Print a record of the run as JSON on stdout
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dry_run", "evaluate"])]
     pub json: bool,
     /// Write a JUnit report to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "evaluate"])]
     pub junit: Option<Utf8PathBuf>,
     /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
     #[arg(long, value_name = "FILE")]

@@ -31,18 +31,18 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     }
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let jobs = plan::plan(&fleet.matrix, &flags.selection.artifacts()?)?.jobs;
-    let results = Results::claim(&flags.out_link)?;
-    // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
-    let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
-    let options = Options { remember: !flags.no_cache, roots, ..flags.stages.options() };
     let builds = !flags.dry_run && !flags.evaluate;
+    let results = builds.then(|| Results::claim(&flags.out_link)).transpose()?;
+    // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
+    let roots = results.as_ref().map(Results::roots_folder).filter(|folder| !fleet.takes_in(folder));
+    let options = Options { remember: !flags.no_cache, roots, ..flags.stages.options() };
     if fleet.typed == "demo" && !flags.setup && builds {
         setup::require(cancel)?;
     }
     let run = Run::begin(fleet, options, cancel)?;
-    let code = match builds {
-        true => build(flags, &run, &jobs, &results)?,
-        false => {
+    let code = match results {
+        Some(results) => build(flags, &run, &jobs, &results)?,
+        None => {
             let derived = run.evaluate(&jobs)?;
             if flags.evaluate { show(&derived, cancel) } else { dry_run(&jobs, &derived, cancel)? }
         }
