@@ -123,7 +123,7 @@ fn a_matrix_that_is_wrong_is_refused_with_all_its_mistakes() {
 fn what_cannot_be_written_or_read_is_said() {
     let fleet = Fleet::new(&[GOOD]);
     fleet.xtask(&["build-all", "--out-link", ""]).expect(2, &["--out-link ``", "Name a folder"]);
-    fleet.xtask(&["build-all", "--evaluate", "--json"]).expect(2, &["'--json' cannot be used with '--evaluate'"]);
+    fleet.xtask(&["build-all", "--evaluate", "--json"]).expect(2, &["'--evaluate' cannot be used with '--json'"]);
     fleet.xtask(&["report", "/nowhere"]).expect(2, &["cannot read /nowhere"]);
     for args in [&["list"][..], &["why", "good"], &["build-all", "--evaluate"], &["matrix"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
