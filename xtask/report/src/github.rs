@@ -13,6 +13,9 @@ pub const SUMMARY_LIMIT: usize = 1_000_000;
 /// The most characters of a comment's body, with room to spare.
 pub const COMMENT_LIMIT: usize = 60_000;
 
+/// By this a comment of ours is known again; it is not shown.
+pub const MARKER: &str = "<!-- drydock: which hosts this changes -->";
+
 /// The most bytes of a job's outputs: 1 MB counted as UTF-16, and other outputs want room too.
 const OUTPUT_LIMIT: usize = 900_000;
 

@@ -5,21 +5,18 @@ use clap::{Args, Subcommand};
 
 use super::{FleetFlags, PackingFlags, StageFlags};
 
-/// Run what the repository's continuous integration runs: format, lints, tests, the embedded fleet
+/// Run a step of a fleet's continuous integration, or with --local all of them here
 ///
-/// Every check runs, also after one has failed. A check whose program is not installed says so and counts
-/// as not run. With a step, run that step of the workflow in .github/workflows/ci.yml.
+/// `plan` decides which jobs run, `entry` runs some of them on one machine, `merge` makes one report of their records,
+/// and `gate` says whether everything succeeded.
 #[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
-  cargo xtask ci --setup                every check, from a bare machine
-  cargo xtask ci                        the same where everything is installed
-  cargo xtask ci --local --fleet demo   the jobs of the workflow, here")]
+  cargo xtask ci --local                     every step on this machine, for the embedded fleet
+  cargo xtask ci --local --fleet . --base main --no-tests
+  cargo xtask ci plan --base origin/main     the first step, as on a CI system")]
 pub struct Ci {
-    /// Run ci/setup first, which installs what this machine lacks
-    #[arg(long)]
-    pub setup: bool,
     #[command(flatten)]
     pub local: LocalFlags,
     #[command(subcommand)]
@@ -50,8 +47,6 @@ pub struct LocalFlags {
 /// A step of the workflow.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CiStep {
-    /// Prepare a hosted runner: KVM for everyone, disk space where the estimate demands it
-    Runner(Runner),
     /// Decide what is built: writes plan.json, and the outputs `matrix` and `any`
     Plan(Plan),
     /// Build and test one entry of the matrix: writes its record
@@ -60,24 +55,8 @@ pub enum CiStep {
     Merge(Merge),
     /// Pass if everything that was needed succeeded
     Gate(Gate),
-    /// Write the report as a comment of a pull request, or renew the one that is there
-    Comment(Comment),
-    /// Collect the images of a build for a release and refuse those that are too large
-    Release(Release),
-    /// Create the release of a tag with what `release` collected
-    Ship(Ship),
     /// Update the flake inputs, and say what this changes in every host
     Update(Update),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Runner {
-    /// Bytes that the work is expected to need, in GiB
-    #[arg(long, value_name = "GIB", default_value_t = 0)]
-    pub disk: u64,
-    /// Set up KVM and say whether it works
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false)]
-    pub kvm: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -146,54 +125,14 @@ pub struct Gate {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct Comment {
-    /// The comment's text
-    #[arg(long, value_name = "FILE", default_value = "drydock-ci/report/comment.md")]
-    pub file: Utf8PathBuf,
-    /// The repository, as OWNER/NAME
-    #[arg(long, value_name = "REPOSITORY")]
-    pub repository: String,
-    /// The number of the pull request
-    #[arg(long, value_name = "NUMBER")]
-    pub pull: u64,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Release {
-    #[command(flatten)]
-    pub fleet: FleetFlags,
-    #[command(flatten)]
-    pub stages: StageFlags,
-    /// Only hosts of this system
-    #[arg(long, value_name = "SYSTEM")]
-    pub system: Option<String>,
-    /// The folder for images, checksums and bills of materials
-    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
-    pub out: Utf8PathBuf,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Ship {
-    /// The tag; its release is created as a draft
-    #[arg(long, value_name = "TAG")]
-    pub tag: String,
-    /// The folder that `release` wrote
-    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
-    pub dir: Utf8PathBuf,
-}
-
-#[derive(Clone, Debug, Args)]
 pub struct Update {
     #[command(flatten)]
     pub fleet: FleetFlags,
     #[command(flatten)]
     pub stages: StageFlags,
-    /// The file for the text of the pull request
+    /// The file that says what changes
     #[arg(long, value_name = "FILE", default_value = "drydock-ci/update.md")]
     pub out: Utf8PathBuf,
-    /// Open a pull request in this repository, OWNER/NAME, or renew the one that is open
-    #[arg(long, value_name = "REPOSITORY")]
-    pub pull_request: Option<String>,
 }
 
 #[cfg(test)]

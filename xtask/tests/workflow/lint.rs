@@ -50,7 +50,7 @@ fn found_in(program: &str, args: &[&str], from: &str, to: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs zizmor and actionlint; `cargo xtask ci` runs it and says where they are not installed"]
+#[ignore = "needs zizmor and actionlint; `cargo chores check` runs it and says where they are not installed"]
 fn with_linters_planted_faults_are_found() {
     let zizmor = ["--offline", "--persona", "pedantic"];
     // The linter, what is replaced by what, and a word of what it says.
