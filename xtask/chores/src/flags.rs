@@ -131,3 +131,29 @@ pub struct Bench {
     #[arg(long, value_name = "MB", default_values_t = [1500, 4096])]
     pub limit: Vec<u32>,
 }
+
+#[cfg(test)]
+#[path = "../../tests/workflow/scripts.rs"]
+mod scripts;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Chores, Parser as _,
+        scripts::{call, files, of},
+    };
+
+    #[test]
+    fn what_the_workflows_call_can_be_typed() {
+        let mut calls = 0;
+        for (file, text) in files() {
+            for script in of(&text) {
+                let Some(("drydock-chores", arguments)) = call(&script) else { continue };
+                let parsed = Chores::try_parse_from(["chores"].into_iter().chain(arguments));
+                assert!(parsed.is_ok(), "{file}: {script}: {}", parsed.unwrap_err());
+                calls += 1;
+            }
+        }
+        assert!(calls >= 8, "only {calls} calls were found");
+    }
+}

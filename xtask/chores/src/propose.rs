@@ -24,6 +24,10 @@ const TITLE: &str = "Update the flake inputs";
 pub fn run(flags: &flags::Propose, cancel: &Cancel) -> Result<u8> {
     let repository = checked(&flags.repository)?;
     let lock = Fleet::open(&flags.fleet, &[])?.root.join("flake.lock");
+    if !lock.is_file() {
+        eprintln!("{lock} is not there: the fleet has no inputs to update");
+        return Ok(DONE);
+    }
     let clone = Repository::around(lock.parent().unwrap_or(&lock), cancel)?;
     let path = lock.strip_prefix(&clone.toplevel).context("flake.lock is outside of its repository")?;
     let base = clone.commit("HEAD", cancel)?;

@@ -47,7 +47,7 @@ pub struct LocalFlags {
 /// A step of the workflow.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CiStep {
-    /// Decide what is built: writes plan.json, and the outputs `matrix` and `any`
+    /// Decide what is built: writes plan.json, and outputs for the jobs after it
     Plan(Plan),
     /// Build and test one entry of the matrix: writes its record
     Entry(Entry),
@@ -136,33 +136,27 @@ pub struct Update {
 }
 
 #[cfg(test)]
+#[path = "../../tests/workflow/scripts.rs"]
+mod scripts;
+
+#[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
+    use super::scripts::{call, files, of};
     use crate::flags::Xtask;
 
-    /// The workflows call steps with flags that exist. What stands in a variable there is a path, a number or `true`.
     #[test]
     fn what_the_workflows_call_can_be_typed() {
-        let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let folder = root.join(".github/workflows").read_dir_utf8().unwrap();
-        let mut files: Vec<_> = folder.map(|file| file.unwrap().path().to_owned()).collect();
-        files.extend([root.join("ci/gitlab-ci.yml"), root.join("ci/forgejo.yml")]);
         let mut calls = 0;
-        for file in files {
-            let text = std::fs::read_to_string(&file).unwrap();
-            let text = text.replace("\"$NO_TESTS\"", "true").replace("\"$KVM\"", "true");
-            for rest in text.split("cargo xtask ci ").skip(1) {
-                let lines: Vec<&str> = rest.lines().collect();
-                let more = lines.get(1).filter(|line| line.trim_start().starts_with("--"));
-                let words = [lines[0], more.unwrap_or(&"")].join(" ");
-                let words = words.split_whitespace().map(|word| if word.contains('$') { "1" } else { word });
-                let words: Vec<&str> = ["xtask", "ci"].into_iter().chain(words).collect();
-                let parsed = Xtask::try_parse_from(&words);
-                assert!(parsed.is_ok(), "{file}: {}", parsed.unwrap_err());
+        for (file, text) in files() {
+            for script in of(&text) {
+                let Some(("drydock", arguments)) = call(&script) else { continue };
+                let parsed = Xtask::try_parse_from(["drydock"].into_iter().chain(arguments));
+                assert!(parsed.is_ok(), "{file}: {script}: {}", parsed.unwrap_err());
                 calls += 1;
             }
         }
-        assert!(calls >= 10, "only {calls} calls were found");
+        assert!(calls >= 12, "only {calls} calls were found");
     }
 }
