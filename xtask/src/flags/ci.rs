@@ -13,9 +13,10 @@ use super::{FleetFlags, PackingFlags, StageFlags};
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
-  cargo xtask ci --local                     every step on this machine, for the embedded fleet
-  cargo xtask ci --local --fleet . --base main --no-tests
-  cargo xtask ci plan --base origin/main     the first step, as on a CI system")]
+  cargo xtask ci --local                       every step, on this machine
+  cargo xtask ci --local --base main           as for a pull request
+  cargo xtask ci --local --fleet demo          for the embedded fleet
+  cargo xtask ci plan --base origin/main       the first step, as on a CI system")]
 pub struct Ci {
     #[command(flatten)]
     pub local: LocalFlags,
@@ -31,7 +32,7 @@ pub struct LocalFlags {
     #[arg(long)]
     pub local: bool,
     /// The fleet: a folder with flake.nix and hosts/hosts.toml, or `demo` for the embedded one
-    #[arg(long, value_name = "PATH", default_value = "demo", requires = "local")]
+    #[arg(long, value_name = "PATH", default_value = ".", requires = "local")]
     pub fleet: String,
     /// Run as for a pull request against this revision; without it everything is built
     #[arg(long, value_name = "REV", requires = "local")]
