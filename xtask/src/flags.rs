@@ -14,7 +14,7 @@ use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, builder::Styl
 
 use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, run::Options};
 
-pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
+pub use ci::{Ci, CiStep, Entry, Gate, LocalFlags, Merge, Plan, Update};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
 pub use completions::Completions;
 pub use hosts::{Check, Doctor, List, NewHost, Why};

@@ -1,6 +1,6 @@
 //! What a GitHub runner reads from a program: workflow commands on stdout, outputs and summaries in files.
 
-use std::{fs::OpenOptions, io::Write as _};
+use std::{collections::BTreeSet, fs::OpenOptions, io::Write as _};
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
@@ -12,6 +12,9 @@ pub const SUMMARY_LIMIT: usize = 1_000_000;
 
 /// The most characters of a comment's body, with room to spare.
 pub const COMMENT_LIMIT: usize = 60_000;
+
+/// By this a comment of ours is known again; it is not shown.
+pub const MARKER: &str = "<!-- drydock: which hosts this changes -->";
 
 /// The most bytes of a job's outputs: 1 MB counted as UTF-16, and other outputs want room too.
 const OUTPUT_LIMIT: usize = 900_000;
@@ -71,6 +74,12 @@ pub fn matrix(entries: &[Entry]) -> String {
     serde_json::json!({ "include": entries }).to_string()
 }
 
+/// Labels of the runners that cannot run a program of the system `own`, as a list in JSON on one line.
+pub fn other_runners(entries: &[Entry], own: &str) -> String {
+    let others = entries.iter().filter(|entry| entry.system != own).map(|entry| entry.runner.as_str());
+    serde_json::json!(others.collect::<BTreeSet<_>>()).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +100,24 @@ mod tests {
     fn nothing_in_a_message_starts_another_command() {
         assert_eq!(data("a\n::set-env name=x::y\r100%"), "a%0A::set-env name=x::y%0D100%25");
         assert_eq!(property("a,line=3::x"), "a%2Cline=3%3A%3Ax");
+    }
+
+    #[test]
+    fn the_program_is_compiled_where_an_entry_needs_another() {
+        let entry = |system: &str, runner: &str| Entry {
+            name: "n".into(),
+            system: system.into(),
+            runner: runner.into(),
+            kvm: false,
+            disk: 0,
+            seconds: 0,
+            jobs: "a.iso".into(),
+        };
+        let (own, arm) = (entry("x86_64-linux", "ubuntu"), entry("aarch64-linux", "ubuntu-arm"));
+        let rows = [(vec![], "[]"), (vec![own.clone()], "[]"), (vec![arm.clone(), own, arm], r#"["ubuntu-arm"]"#)];
+        for (entries, expected) in rows {
+            assert_eq!(other_runners(&entries, "x86_64-linux"), expected);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The step `plan`: decides what is built, and writes plan.json and the outputs `matrix` and `any`.
+//! The step `plan`: decides what is built, and writes plan.json and the outputs `any`, `matrix` and `compile_on`.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use anyhow::{Context as _, Result};
@@ -17,7 +17,7 @@ use crate::{
     fleet::Fleet,
     git::Repository,
     history::{self, History},
-    job::{Failure, HostName, JobId},
+    job::{Failure, HostName, JobId, System},
     process::Cancel,
     report::github,
     run::Run,
@@ -78,6 +78,7 @@ pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
     if let Some(file) = runner_file("GITHUB_OUTPUT") {
         github::set_output(&file, "any", if plan.entries.is_empty() { "false" } else { "true" })?;
         github::set_output(&file, "matrix", &github::matrix(&plan.entries))?;
+        github::set_output(&file, "compile_on", &github::other_runners(&plan.entries, System::native().as_str()))?;
     }
     // A host that does not evaluate fails the report and so the gate, not the plan: the others are built.
     Ok(DONE)
