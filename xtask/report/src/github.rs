@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs::OpenOptions, io::Write as _};
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
-use crate::{job::Outcome, record::Record, shard::Entry};
+use crate::{job::Outcome, record::Record, shard::MatrixEntry};
 
 /// The most bytes of a step summary that GitHub shows, with room for what other steps write.
 pub const SUMMARY_LIMIT: usize = 1_000_000;
@@ -70,12 +70,12 @@ pub fn append(file: &Utf8Path, text: &str) -> Result<()> {
 }
 
 /// Entries in the form of `jobs.<id>.strategy.matrix`, on one line.
-pub fn matrix(entries: &[Entry]) -> String {
+pub fn matrix(entries: &[MatrixEntry]) -> String {
     serde_json::json!({ "include": entries }).to_string()
 }
 
 /// Labels of the runners that cannot run a program of the system `own`, as a list in JSON on one line.
-pub fn other_runners(entries: &[Entry], own: &str) -> String {
+pub fn other_runners(entries: &[MatrixEntry], own: &str) -> String {
     let others = entries.iter().filter(|entry| entry.system != own).map(|entry| entry.runner.as_str());
     serde_json::json!(others.collect::<BTreeSet<_>>()).to_string()
 }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_program_is_compiled_where_an_entry_needs_another() {
-        let entry = |system: &str, runner: &str| Entry {
+        let entry = |system: &str, runner: &str| MatrixEntry {
             name: "n".into(),
             system: system.into(),
             runner: runner.into(),

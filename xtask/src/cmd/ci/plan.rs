@@ -21,7 +21,7 @@ use crate::{
     process::Cancel,
     report::github,
     run::Run,
-    shard::{self, Entry},
+    shard::{self, MatrixEntry},
 };
 
 /// The version of plan.json.
@@ -35,7 +35,7 @@ pub struct PlanFile {
     pub base: Option<String>,
     /// The fleet's folder in the repository with a slash at its end, or nothing.
     pub prefix: String,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<MatrixEntry>,
     /// Jobs that do not evaluate; no entry attempts them.
     pub broken: Vec<Broken>,
     /// Jobs that a binary cache already has.
@@ -95,8 +95,8 @@ pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     if cancel.is_set() {
         return Ok(None);
     }
-    let pieces = History::read(&history::file(packing.history.as_deref())).pieces(&needed.derivations);
-    let entries = shard::entries(&pieces, packing.shards.map(usize::from));
+    let jobs = History::read(&history::file(packing.history.as_deref())).weighed(&needed.derivations);
+    let entries = shard::entries(&jobs, packing.shards.map(usize::from));
     let (affected, unchanged) = needed.compared.as_ref().map_or((vec![], 0), summary);
     let plan = PlanFile {
         version: VERSION,
