@@ -14,8 +14,8 @@ use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, builder::Styl
 
 use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, run::Options};
 
-pub use ci::{Ci, CiStep, Entry, Gate, LocalFlags, Merge, Plan, Update};
-pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
+pub use ci::{Ci, CiStep, Entry, Gate, LocalFlags, Merge, Plan};
+pub use compare::{Affected, Diff, Matrix, PackingFlags, Report, Update};
 pub use completions::Completions;
 pub use hosts::{Check, Doctor, List, NewHost, Why};
 pub use machines::{Boot, TestVm};
@@ -71,6 +71,7 @@ pub enum Verb {
     Matrix(Matrix),
     Report(Report),
     Why(Why),
+    Update(Update),
 }
 
 /// Which fleet a verb reads.

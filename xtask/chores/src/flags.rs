@@ -57,7 +57,7 @@ pub struct Comment {
     pub pull: u64,
 }
 
-/// Open a pull request with the inputs that `drydock ci update` updated, or renew the one that is open
+/// Open a pull request with the inputs that `drydock update` updated, or renew the one that is open
 #[derive(Clone, Debug, Args)]
 pub struct Propose {
     /// The fleet: a folder with flake.lock

@@ -1,4 +1,4 @@
-//! `cargo chores propose`: opens a pull request with the flake.lock that `ci update` wrote, or renews the one that is open.
+//! `cargo chores propose`: opens a pull request with the flake.lock that `drydock update` wrote, or renews the one that is open.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::fs;
@@ -44,7 +44,7 @@ pub fn run(flags: &flags::Propose, cancel: &Cancel) -> Result<u8> {
         return Ok(DONE);
     }
     let text = fs::read_to_string(&flags.file)
-        .with_context(|| format!("cannot read {}, which `drydock ci update` writes", flags.file))?;
+        .with_context(|| format!("cannot read {}, which `drydock update` writes", flags.file))?;
     let branch: Option<Reference> =
         get(&format!("git/ref/heads/{BRANCH}")).ok().and_then(|text| serde_json::from_str(&text).ok());
     match branch {

@@ -13,6 +13,7 @@ mod matrix;
 mod new_host;
 mod report;
 mod test_vm;
+mod update;
 mod why;
 
 use anyhow::Result;
@@ -45,5 +46,6 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Diff(flags) => diff::run(&flags, cancel),
         Verb::Matrix(flags) => matrix::run(&flags, cancel),
         Verb::Report(flags) => report::run(&flags),
+        Verb::Update(flags) => update::run(&flags, cancel),
     }
 }

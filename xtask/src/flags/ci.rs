@@ -56,8 +56,6 @@ pub enum CiStep {
     Merge(Merge),
     /// Pass if everything that was needed succeeded
     Gate(Gate),
-    /// Update the flake inputs, and say what this changes in every host
-    Update(Update),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -123,17 +121,6 @@ pub struct Gate {
     /// Results and outputs of the jobs that the gate waits for: GitHub's `needs` as JSON
     #[arg(long, value_name = "JSON")]
     pub needs: String,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Update {
-    #[command(flatten)]
-    pub fleet: FleetFlags,
-    #[command(flatten)]
-    pub stages: StageFlags,
-    /// The file that says what changes
-    #[arg(long, value_name = "FILE", default_value = "drydock-ci/update.md")]
-    pub out: Utf8PathBuf,
 }
 
 #[cfg(test)]

@@ -139,8 +139,12 @@ pub fn flake_metadata(source: Source<'_>) -> Vec<String> {
 }
 
 /// Brings every input in flake.lock up to date.
-pub fn flake_update() -> Vec<String> {
-    nix(["flake", "update"])
+pub fn flake_update(version: Version, inputs: &[String]) -> Vec<String> {
+    let inputs = inputs.iter().map(String::as_str);
+    match version >= (Version { major: 2, minor: 19 }) || inputs.len() == 0 {
+        true => nix(["flake", "update"].into_iter().chain(inputs)),
+        false => nix(["flake", "lock"].into_iter().chain(inputs.flat_map(|input| ["--update-input", input]))),
+    }
 }
 
 /// The size of a path's closure, in words that a remote shell takes as they are.

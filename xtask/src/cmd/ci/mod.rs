@@ -5,7 +5,6 @@ mod gate;
 mod local;
 mod merge;
 mod plan;
-mod update;
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
@@ -22,7 +21,6 @@ pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
         Some(CiStep::Entry(flags)) => entry::run(flags, cancel),
         Some(CiStep::Merge(flags)) => merge::run(flags),
         Some(CiStep::Gate(flags)) => gate::run(flags),
-        Some(CiStep::Update(flags)) => update::run(flags, cancel),
     }
 }
 
