@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
-use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, builder::StyledStr};
+use clap::{
+    Args, Command, CommandFactory as _, Parser, Subcommand,
+    builder::{NonEmptyStringValueParser, StyledStr},
+};
 
-use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, run::Options};
+use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, push::Cache, run::Options};
 
 pub use ci::{Ci, CiStep, Entry, Gate, LocalFlags, Merge, Plan};
 pub use compare::{Affected, Diff, Matrix, PackingFlags, Report, Update};
@@ -137,6 +140,9 @@ pub struct StageFlags {
     /// Stop a single build that is silent longer than this
     #[arg(long, value_name = "SECONDS")]
     pub max_silent_time: Option<u64>,
+    /// Push what is built, as it is finished, to this store (file://, s3://, ssh-ng://) or with this command (`cachix push X`)
+    #[arg(long, value_name = "CACHE", value_parser = NonEmptyStringValueParser::new())]
+    pub push: Option<String>,
     /// Remote builders to use instead of the configured ones, as in nix.conf(5)
     #[arg(long, value_name = "BUILDERS")]
     pub builders: Option<String>,
@@ -148,6 +154,7 @@ impl StageFlags {
             evaluators: self.eval_jobs.map(usize::from),
             eval_timeout: Duration::from_secs(self.eval_timeout),
             allow_ifd: self.allow_import_from_derivation,
+            push: self.push.as_deref().map(Cache::parse),
             build: BuildOptions {
                 max_jobs: self.max_jobs,
                 timeout: self.timeout,

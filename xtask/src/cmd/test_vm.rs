@@ -13,6 +13,7 @@ use crate::{
     job::{Job, Test},
     plan,
     process::{Cancel, End},
+    push::Cache,
     record::Record,
     report::{junit, trace, verdicts},
     run::{Options, Run},
@@ -41,7 +42,11 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     if fleet.typed == "demo" && !flags.setup {
         setup::require(cancel)?;
     }
-    let options = Options { allow_ifd: flags.runs.allow_import_from_derivation, ..Options::default() };
+    let options = Options {
+        allow_ifd: flags.runs.allow_import_from_derivation,
+        push: flags.runs.push.as_deref().map(Cache::parse),
+        ..Options::default()
+    };
     let run = Run::begin(fleet, options, cancel)?;
     if flags.interactive {
         return interactive(flags, &run, &jobs);

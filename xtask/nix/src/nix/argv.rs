@@ -237,6 +237,11 @@ pub fn dry_run(drvs: &[&str]) -> Vec<String> {
     nix(head.chain(drvs.iter().map(|drv| format!("{drv}^*"))))
 }
 
+/// Copies paths and everything that they refer to into another store.
+pub fn copy_to<'a>(store: &'a str, paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    nix(["copy", "--to", store].into_iter().chain(paths))
+}
+
 /// All derivations that the given ones depend on, themselves included.
 pub fn requisites(drvs: &[&str]) -> Vec<String> {
     ["nix-store", "--query", "--requisites"].iter().chain(drvs).map(|&s| s.to_owned()).collect()
@@ -331,6 +336,7 @@ mod tests {
             "nix … build --no-link --print-out-paths --override-input nixpkgs path:/n --no-write-lock-file path:/f#x.driver",
         );
         check(&build_output("/a.drv"), "nix … build --no-link --print-out-paths '/a.drv^*'");
+        check(&copy_to("file:///c", ["/a", "/b"].into_iter()), "nix … copy --to file:///c /a /b");
         check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(

@@ -22,6 +22,7 @@ use crate::{
     },
     process::Cancel,
     progress::Progress,
+    push::Cache,
     record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
     timings::Timings,
 };
@@ -39,6 +40,8 @@ pub struct Options {
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
     pub build: BuildOptions,
+    /// Where finished outputs are pushed to.
+    pub push: Option<Cache>,
     /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
     pub roots: Option<Utf8PathBuf>,
 }
@@ -51,6 +54,7 @@ impl Default for Options {
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: false,
             build: BuildOptions::default(),
+            push: None,
             roots: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    sync::{OnceLock, mpsc},
     thread,
 };
 
@@ -50,7 +50,8 @@ impl Run<'_> {
         self.progress.expect(jobs.len());
         let recall = self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))?;
         let known = recall.known();
-        let records = Records::new(jobs.iter().filter(|job| !known.contains_key(&job.id)), self);
+        let unknown = jobs.iter().filter(|job| !known.contains_key(&job.id));
+        let records = Records::new(unknown, self, None);
         let nothing = |_, _| Ok(());
         Stages { run: self, recall: &recall, records: &records, realise: &nothing }.pass(jobs, 1, vec![])?;
         recall.learn(|| records.evaluated());
@@ -76,8 +77,23 @@ impl Run<'_> {
             scope.spawn(|| self.source());
             self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))
         })?;
+        thread::scope(|scope| {
+            let pushing = self.options.push.as_ref().map(|cache| {
+                let (finished, outs) = mpsc::channel();
+                scope.spawn(move || cache.follow(self, &outs));
+                finished
+            });
+            let records = Records::new(jobs.iter(), self, pushing);
+            self.realise_recalled(jobs, &recall, &records)?;
+            recall.learn(|| records.evaluated());
+            // Ends the pushing when all has come through.
+            Ok(records.finish())
+        })
+        .inspect(|_| self.progress.finish())
+    }
+
+    fn realise_recalled(&self, jobs: &[Job], recall: &Recall<'_>, records: &Records<'_>) -> Result<()> {
         let known = recall.known();
-        let records = Records::new(jobs.iter(), self);
         let mut ready = Vec::new();
         for (id, recalled) in known {
             records.record(id, |record| record.derivation = Some(recalled.derivation.clone()));
@@ -87,12 +103,10 @@ impl Run<'_> {
             }
         }
         // Where everything is there already, nobody needs to know what this machine could build.
-        if !ready.is_empty() || known.len() < jobs.len() {
-            self.realise_all(jobs, ready, &recall, &records)?;
+        if ready.is_empty() && known.len() == jobs.len() {
+            return Ok(());
         }
-        recall.learn(|| records.evaluated());
-        self.progress.finish();
-        Ok(records.finish())
+        self.realise_all(jobs, ready, recall, records)
     }
 
     fn realise_all(

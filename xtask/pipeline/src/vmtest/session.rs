@@ -67,6 +67,10 @@ impl Run<'_> {
         let session = Session { run: self, how, settings, choices, build };
         session.announcement().into_iter().for_each(|line| self.progress.tell(Event::Note(line)));
         let jobs = session.all(jobs, derived)?;
+        let passed = jobs.iter().filter(|job| job.outcome.is_success()).filter_map(|job| job.derivation.as_ref());
+        let outs: Vec<Utf8PathBuf> =
+            passed.map(|derivation| derivation.out.clone()).filter(|out| out.exists()).collect();
+        self.options.push.iter().filter(|_| !outs.is_empty()).for_each(|cache| cache.push(self, &outs));
         self.progress.finish();
         let seconds = StageSeconds { evaluate, build: began.elapsed().as_secs_f64() - evaluate, ..Default::default() };
         Ok(Finished { jobs, seconds })
