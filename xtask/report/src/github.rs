@@ -22,6 +22,7 @@ const OUTPUT_LIMIT: usize = 900_000;
 /// One `::error` line for each failure, at its file and line where Nix says so. `prefix` is what stands
 /// before the fleet's files in the repository, such as `ci/demo/`.
 pub fn annotations(record: &Record, prefix: &str) -> Vec<String> {
+    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
     let failures = record.jobs.iter().filter_map(|job| match &job.outcome {
         Outcome::Failed(failure) => Some((&job.job, failure)),
         _ => None,
@@ -30,7 +31,7 @@ pub fn annotations(record: &Record, prefix: &str) -> Vec<String> {
         .map(|(id, failure)| {
             let mut properties = Vec::new();
             if let Some(position) = &failure.position {
-                properties.push(format!("file={}", property(&format!("{prefix}{}", position.file))));
+                properties.push(format!("file={}", property(&format!("{prefix}{slash}{}", position.file))));
                 properties.push(format!("line={}", position.line));
                 properties.extend(position.column.map(|column| format!("col={column}")));
             }
@@ -87,6 +88,7 @@ mod tests {
 
     #[test]
     fn annotations_name_file_and_line_and_are_one_line_each() {
+        assert_eq!(annotations(&sample(), "ci/demo"), annotations(&sample(), "ci/demo/"));
         let lines = annotations(&sample(), "ci/demo/");
         assert_eq!(
             lines[0],

@@ -75,7 +75,7 @@ fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
         false => "hosts".to_owned(),
     };
     let what = match has(&files.tracked, "hosts") {
-        true => hidden.join(", "),
+        true => hidden.iter().map(|path| quote(path)).collect::<Vec<_>>().join(", "),
         false if hidden.contains(&"flake.nix") => "flake.nix and hosts/".to_owned(),
         false => "hosts/".to_owned(),
     };
@@ -85,7 +85,7 @@ fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
         quote(root.as_str())
     );
     if !empty.is_empty() {
-        let names = empty.iter().map(|path| **path).collect::<Vec<_>>().join(", ");
+        let names = empty.iter().map(|path| quote(path)).collect::<Vec<_>>().join(", ");
         text += &format!("\n  Nothing in {names} can be added: it is empty, or .gitignore excludes it.");
     }
     text
