@@ -141,6 +141,8 @@ fn the_input_that_breaks_a_host_is_named() {
 fn an_update_that_cannot_be_had_changes_nothing() {
     let world = World::new();
     let before = world.lock();
+    let (code, said) = world.update(&["aa"]);
+    assert!(code == Some(2) && said.contains("no input `aa`; did you mean `a`?"), "{said}");
     fs::rename(world.top.join("a"), world.top.join("gone")).unwrap();
     let (code, said) = world.update(&[]);
     assert_eq!(code, Some(1), "{said}");

@@ -8,14 +8,13 @@ use camino::Utf8PathBuf;
 
 use crate::{
     compare::difference::{self, HostDifference},
-    diagnostic::{DONE, FAILED, INTERRUPTED, usage},
+    diagnostic::{DONE, FAILED, INTERRUPTED, nearest, usage},
     differences, files,
     flags::Update,
     fleet::Fleet,
     git::{Repository, git},
     nix::argv,
-    process::Invocation,
-    process::{Cancel, Captured},
+    process::{Cancel, Captured, Invocation},
     report::{github::COMMENT_LIMIT, markdown},
     run::{Derived, Run},
 };
@@ -27,6 +26,17 @@ pub fn run(flags: &Update, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet, &[])?;
     let repository = Repository::around(&fleet.root, cancel)?;
     let lock = Lock { file: fleet.root.join("flake.lock"), before: fs::read(fleet.root.join("flake.lock")).ok() };
+    let known = lock.inputs();
+    if let Some(unknown) =
+        flags.inputs.iter().find(|input| !known.contains(&input.split('/').next().unwrap_or_default().to_owned()))
+    {
+        let near = nearest(unknown, known.iter().map(String::as_str))
+            .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        return Err(usage(format!(
+            "flake.lock has no input `{unknown}`{near}\n  Its inputs are: {}",
+            known.join(", ")
+        )));
+    }
     let run = Run::begin(fleet, flags.stages.options(), cancel)?;
     if flags.each {
         each(flags, &run, &lock)?;

@@ -77,7 +77,7 @@ impl Run<'_> {
             scope.spawn(|| self.source());
             self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))
         })?;
-        thread::scope(|scope| {
+        let finished = thread::scope(|scope| {
             let pushing = self.options.push.as_ref().map(|cache| {
                 let (finished, outs) = mpsc::channel();
                 scope.spawn(move || cache.follow(self, &outs));
@@ -88,8 +88,9 @@ impl Run<'_> {
             recall.learn(|| records.evaluated());
             // Ends the pushing when all has come through.
             Ok(records.finish())
-        })
-        .inspect(|_| self.progress.finish())
+        });
+        self.progress.finish();
+        finished
     }
 
     fn realise_recalled(&self, jobs: &[Job], recall: &Recall<'_>, records: &Records<'_>) -> Result<()> {
