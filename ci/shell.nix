@@ -1,4 +1,4 @@
-# nixpkgs -> a shell with everything `cargo xtask` and its checks use.
+# nixpkgs -> a shell with everything `cargo xtask` and `cargo chores` use.
 { pkgs, ... }:
 {
   default = pkgs.mkShellNoCC {

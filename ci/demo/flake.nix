@@ -1,4 +1,4 @@
-# The embedded fleet: hosts/hosts.toml in, bootable images and their tests out; no inputs, so it needs neither nixpkgs nor a cache.
+# The embedded fleet: bootable images and their tests, without inputs, so that it needs neither nixpkgs nor a cache.
 {
   description = "Drydock's embedded fleet: real images from Debian's kernel and a busybox userland";
 

@@ -1,4 +1,4 @@
-# hosts/hosts.toml and one folder a host in; the flake's outputs out.
+# Makes the flake's outputs from hosts/hosts.toml and one folder a host.
 let
   matrix = builtins.fromTOML (builtins.readFile ./hosts/hosts.toml);
   platforms = import ./platforms.nix;

@@ -1,4 +1,4 @@
-# One row of hosts.toml and its folder in; the host's jobs (iso, system, tests) out.
+# Makes a host's jobs (iso, system, tests) from its row of hosts.toml and its folder.
 {
   row,
   toolboxes,

@@ -1,6 +1,5 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
-mod cache;
 mod ci;
 mod compare;
 mod completions;
@@ -12,15 +11,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
-use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, builder::StyledStr};
+use clap::{
+    Args, Command, CommandFactory as _, Parser, Subcommand,
+    builder::{NonEmptyStringValueParser, StyledStr},
+};
 
-use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, run::Options};
+use crate::{job::Test, nix::argv::BuildOptions, plan::Selection, push::Cache, run::Options};
 
-pub use cache::{CacheFlags, Why};
-pub use ci::{Ci, CiStep, Comment, Entry, Gate, LocalFlags, Merge, Plan, Release, Runner, Ship, Update};
-pub use compare::{Affected, Diff, Matrix, PackingFlags, Report};
+pub use ci::{Ci, CiStep, Entry, Gate, LocalFlags, Merge, Plan};
+pub use compare::{Affected, Diff, Matrix, PackingFlags, Report, Update};
 pub use completions::Completions;
-pub use hosts::{Check, Doctor, List, NewHost};
+pub use hosts::{Check, Doctor, List, NewHost, Why};
 pub use machines::{Boot, TestVm};
 pub use ship::{Write, WriteDevice};
 
@@ -77,6 +78,7 @@ pub enum Verb {
     Why(Why),
     Write(Write),
     WriteDevice(WriteDevice),
+    Update(Update),
 }
 
 /// Which fleet a verb reads.
@@ -142,6 +144,9 @@ pub struct StageFlags {
     /// Stop a single build that is silent longer than this
     #[arg(long, value_name = "SECONDS")]
     pub max_silent_time: Option<u64>,
+    /// Push what is built, as it is finished, to this store (file://, s3://, ssh-ng://) or with this command (`cachix push X`)
+    #[arg(long, value_name = "CACHE", value_parser = NonEmptyStringValueParser::new())]
+    pub push: Option<String>,
     /// Remote builders to use instead of the configured ones, as in nix.conf(5)
     #[arg(long, value_name = "BUILDERS")]
     pub builders: Option<String>,
@@ -153,6 +158,7 @@ impl StageFlags {
             evaluators: self.eval_jobs.map(usize::from),
             eval_timeout: Duration::from_secs(self.eval_timeout),
             allow_ifd: self.allow_import_from_derivation,
+            push: self.push.as_deref().map(Cache::parse),
             build: BuildOptions {
                 max_jobs: self.max_jobs,
                 timeout: self.timeout,
@@ -199,8 +205,9 @@ pub struct BuildAll {
     pub fleet: FleetFlags,
     #[command(flatten)]
     pub stages: StageFlags,
-    #[command(flatten)]
-    pub cache: CacheFlags,
+    /// Evaluate everything, whatever earlier runs remember, and remember nothing
+    #[arg(long)]
+    pub no_cache: bool,
     /// Run ci/setup first, which installs what this machine lacks
     #[arg(long)]
     pub setup: bool,
@@ -217,10 +224,10 @@ pub struct BuildAll {
     #[arg(long, value_name = "DIR", default_value = "result")]
     pub out_link: Utf8PathBuf,
     /// Print a record of the run as JSON on stdout
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dry_run", "evaluate"])]
     pub json: bool,
     /// Write a JUnit report to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "evaluate"])]
     pub junit: Option<Utf8PathBuf>,
     /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
     #[arg(long, value_name = "FILE")]

@@ -11,17 +11,8 @@ use crate::{
 
 /// Runs `ci/setup` with its output on the terminal.
 pub fn install(cancel: &Cancel) -> Result<()> {
-    run(&[], cancel)
-}
-
-/// The same, and installs what the checks of the repository need besides.
-pub fn install_for_checks(cancel: &Cancel) -> Result<()> {
-    run(&["--checks"], cancel)
-}
-
-fn run(arguments: &[&str], cancel: &Cancel) -> Result<()> {
     let script = script()?;
-    let end = Invocation::new([script.as_str()].into_iter().chain(arguments.iter().copied())).interactive(cancel)?;
+    let end = Invocation::new([script.as_str()]).interactive(cancel)?;
     if !end.is_success() {
         return Err(lacking(format!("{script} did not finish ({end}); what it said stands above")));
     }

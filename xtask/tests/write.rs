@@ -191,7 +191,7 @@ fn at_a_terminal(fleet: &Fleet, words: &[&str], answers: &[&str]) -> Ran {
 }
 
 #[test]
-#[ignore = "needs root, losetup and script; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and script; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_a_person_types_the_name_back() {
     let fleet = fleet(3 << 20);
     let stick = Loop::of_size(&fleet, 8 << 20);
@@ -209,7 +209,7 @@ fn with_loop_devices_a_person_types_the_name_back() {
 }
 
 #[test]
-#[ignore = "needs root, losetup and script; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and script; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_ctrl_c_wipes_and_says_so_even_when_it_comes_twice() {
     let fleet = fleet(400 << 20);
     let stick = Loop::of_size(&fleet, 401 << 20);
@@ -237,7 +237,7 @@ fn with_loop_devices_ctrl_c_wipes_and_says_so_even_when_it_comes_twice() {
 }
 
 #[test]
-#[ignore = "needs root, losetup and script; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and script; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_sudo_is_started_for_the_writing_alone() {
     let fleet = fleet(3 << 20);
     let stick = Loop::of_size(&fleet, 8 << 20);

@@ -1,4 +1,4 @@
-# An installed system in; the FAT partition that starts it out: syslinux for BIOS, GRUB for UEFI, kernel and initrd.
+# Makes the FAT partition that starts an installed system: syslinux for BIOS, GRUB for UEFI, kernel and initrd.
 # It is made here, once and reproducibly, so that installing is copying and needs no boot loader's installer.
 { toolbox }:
 { name, system }:

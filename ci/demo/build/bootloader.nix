@@ -1,4 +1,4 @@
-# What is to be started in; the boot loaders' configuration files out, in the two syntaxes they need.
+# Writes the configuration files of the two boot loaders, each in its own syntax.
 { toolbox }:
 {
   title,

@@ -1,4 +1,4 @@
-# A system in, an ISO 9660 image with its closure out: what a test gives the machine in place of an installed disk.
+# Packs the closure of a system into an ISO 9660 image, which a test gives the machine in place of an installed disk.
 { run, media }:
 { name, system }:
 run {

@@ -1,4 +1,4 @@
-# debian.json in; the store path of every pinned Debian file out, by architecture and name.
+# Fetches every Debian file that debian.json pins, by architecture and name.
 # `table` is what ci/setup reads: one line a file, so that both sides name the same store paths.
 let
   pins = builtins.fromJSON (builtins.readFile ../debian.json);

@@ -1,4 +1,4 @@
-# The kernel's modules and busybox in; an initrd that finds the medium or disk holding the system and starts it.
+# Makes an initrd of the kernel's modules and busybox that finds the medium or disk holding the system and starts it.
 # It names no host: every host of an architecture shares it, and the kernel's command line says which system to start.
 {
   kernel,

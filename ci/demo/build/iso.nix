@@ -1,4 +1,4 @@
-# A live system, and the installed system it can install, in; iso/<host>-<version>-<system>.iso out.
+# Makes iso/<host>-<version>-<system>.iso of a live system and the installed system that it can install.
 # x86_64 starts by BIOS (isolinux) and UEFI (GRUB), aarch64 by UEFI, each from a cdrom and from a USB disk.
 { toolbox }:
 {

@@ -1,4 +1,4 @@
-# Debian's kernel packages in; `modules` (all that may go into an initrd, with their dependencies) and `image` out.
+# Takes `image` and `modules` (all that may go into an initrd, with their dependencies) from Debian's kernel packages.
 # They are two derivations so that a system which names its kernel does not carry every driver along.
 {
   debian,

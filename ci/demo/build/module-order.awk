@@ -1,4 +1,4 @@
-# modules.dep and modules.builtin in, with wanted="name …"; module paths out, each after what it depends on.
+# Orders the modules named by wanted="name …" after what they depend on, by modules.dep and modules.builtin.
 # A wanted module that is neither a file nor built in ends the build: an initrd without its driver boots nowhere.
 function key(path) { sub(/.*\//, "", path); sub(/\.ko(\.xz|\.zst)?$/, "", path); gsub(/-/, "_", path); return path }
 function visit(name,    count, list, i) {

@@ -1,4 +1,4 @@
-# A static busybox in; `run { name; script; … }` out, a derivation whose script has busybox's programs on its PATH.
+# Defines `run { name; script; … }`, a derivation whose script has the programs of a static busybox on its PATH.
 { system, busybox }:
 let
   # The builder is called through a path that ends in /busybox, because busybox looks at its own name.

@@ -1,4 +1,4 @@
-# A host's artifacts and a test script in; a derivation that runs the test in the sandbox out, with `.driver` and
+# Makes the derivation that runs a host's test script in the sandbox, with `.driver` and
 # `.driverInteractive` (bin/nixos-test-driver, as nixpkgs's tests have them) to run it outside.
 # The driver and QEMU are x86_64 programs whatever the guest is: emulating the emulator helps nobody.
 { tester, platform }:

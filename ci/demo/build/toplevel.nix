@@ -1,4 +1,4 @@
-# What one host is in; the tree that a machine starts from out: init, activate, etc/, kernel, initrd, manifest.json.
+# Makes the tree that a machine starts from: init, activate, etc/, kernel, initrd, manifest.json.
 # The live medium and the installed disk start the same kind of tree; `artifact` tells them apart.
 { toolbox }:
 {

@@ -1,4 +1,4 @@
-# Debian packages in, one tree with their files out.
+# Unpacks Debian packages into one tree.
 { run }:
 { name, packages }:
 run {

@@ -1,4 +1,4 @@
-# Shell programs of guest/ in; one tree with bin/ out, in which each finds busybox by its store path.
+# Installs the shell programs of guest/ so that each finds busybox by its store path.
 { run }:
 let
   program =

@@ -1,4 +1,4 @@
-# Debian packages in, a tree with bin/<program> out that runs them from the store.
+# Wraps programs of Debian packages so that they run from the store.
 # The programs keep the interpreter path that Debian linked in, which no sandbox has, so each is started through
 # the packaged dynamic loader; that needs no patching tool and works for both architectures.
 {

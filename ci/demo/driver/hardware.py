@@ -1,4 +1,4 @@
-"""Firmware, medium and disks in; a QEMU command line out."""
+"""Makes the QEMU command line for firmware, medium and disks."""
 
 import os
 import shutil

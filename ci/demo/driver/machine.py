@@ -1,4 +1,4 @@
-"""A virtual machine's description in; a running QEMU that can be waited for, asked and photographed out."""
+"""Runs a virtual machine in QEMU that can be waited for, asked and photographed."""
 
 import base64
 import ctypes

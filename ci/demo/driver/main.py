@@ -1,4 +1,4 @@
-"""The embedded fleet's test driver: a test's JSON in; subtests, console logs and screenshots in the output folder out."""
+"""The embedded fleet's test driver: runs a test, and leaves console logs and screenshots in the output folder."""
 
 import argparse
 import code

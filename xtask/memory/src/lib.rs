@@ -217,15 +217,6 @@ impl<'a> Holding<'a> {
     }
 }
 
-/// What `--verify-cache` found: the jobs whose remembered derivation is not what evaluation gives.
-pub fn wrong(recalled: &BTreeMap<JobId, Recalled>, evaluated: &Evaluated) -> Vec<(JobId, Derivation, Derivation)> {
-    let differs = |(id, recalled): (&JobId, &Recalled)| {
-        let (fresh, _) = evaluated.get(id)?;
-        (fresh.drv != recalled.derivation.drv).then(|| (id.clone(), recalled.derivation.clone(), fresh.clone()))
-    };
-    recalled.iter().filter_map(differs).collect()
-}
-
 /// Why a job is evaluated in the next run, or is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]

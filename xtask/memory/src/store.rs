@@ -19,7 +19,7 @@ use drydock_nix::files;
 /// Derivations kept for each job: enough to go back and forth between a few branches.
 const MOST: usize = 4;
 /// The form of the file; others are ignored.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long the file of a fleet that nobody builds is kept.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_broken_file_is_named_and_replaced() {
         let (_dir, store) = store();
-        let dangling = r#"{"version":2,"contents":[],"covers":[],"jobs":{"a.iso":[["00000000000000000000000000000000",0,{"drv":"/d","out":"/o","system":"s"}]]}}"#;
+        let dangling = r#"{"version":3,"contents":[],"covers":[],"jobs":{"a.iso":[["00000000000000000000000000000000",0,{"drv":"/d","out":"/o","system":"s"}]]}}"#;
         for broken in ["{\"version\":2,\"jo", dangling] {
             fs::write(&store.file, broken).unwrap();
             let (jobs, word) = store.load();

@@ -1,4 +1,4 @@
-//! The matrix and a selection in, the sorted list of jobs out. Pure.
+//! Selects the jobs of a run from the matrix, and sorts them. Pure.
 
 use anyhow::Result;
 use glob::Pattern;

@@ -1,4 +1,4 @@
-//! Jobs and their durations in, matrix entries of about equal length out.
+//! Packs jobs into CI matrix entries of about equal length.
 
 use std::{
     cmp::Reverse,
@@ -17,7 +17,7 @@ const BASE_DISK: u64 = 8;
 
 /// One job to place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
+pub struct WeighedJob {
     pub id: JobId,
     /// The system whose machine has to run it.
     pub system: String,
@@ -25,7 +25,7 @@ pub struct Piece {
     pub seconds: f64,
 }
 
-impl Piece {
+impl WeighedJob {
     /// True for what boots a virtual machine.
     fn wants_kvm(&self) -> bool {
         matches!(self.id.target, Target::Test(_))
@@ -43,7 +43,7 @@ impl Piece {
 
 /// One entry of a CI matrix: what one runner does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct MatrixEntry {
     /// Unique in the matrix, and safe in artifact names, file names and shells: `[a-z0-9._-]`.
     pub name: String,
     pub system: String,
@@ -60,12 +60,12 @@ pub struct Entry {
 }
 
 /// The entries: one a job, or packed into so many.
-pub fn entries(pieces: &[Piece], shards: Option<usize>) -> Vec<Entry> {
+pub fn entries(pieces: &[WeighedJob], shards: Option<usize>) -> Vec<MatrixEntry> {
     shards.map_or_else(|| one_each(pieces), |shards| packed(pieces, shards))
 }
 
 /// One entry a job, in the order of the jobs; if these are too many for one matrix, packed.
-fn one_each(pieces: &[Piece]) -> Vec<Entry> {
+fn one_each(pieces: &[WeighedJob]) -> Vec<MatrixEntry> {
     match pieces.len() <= MOST_ENTRIES {
         true => pieces.iter().map(|piece| entry(piece.id.to_string(), &piece.system, &[piece])).collect(),
         false => packed(pieces, MOST_ENTRIES),
@@ -73,8 +73,8 @@ fn one_each(pieces: &[Piece]) -> Vec<Entry> {
 }
 
 /// At most `shards` entries (one a system at least), each of one system, the longest as short as can be.
-fn packed(pieces: &[Piece], shards: usize) -> Vec<Entry> {
-    let mut systems: BTreeMap<&str, Vec<&Piece>> = BTreeMap::new();
+fn packed(pieces: &[WeighedJob], shards: usize) -> Vec<MatrixEntry> {
+    let mut systems: BTreeMap<&str, Vec<&WeighedJob>> = BTreeMap::new();
     for piece in pieces {
         systems.entry(&piece.system).or_default().push(piece);
     }
@@ -84,14 +84,14 @@ fn packed(pieces: &[Piece], shards: usize) -> Vec<Entry> {
         let width = bins.len().to_string().len();
         bins.into_iter().enumerate().map(move |(n, bin)| entry(format!("{system}-{:0width$}", n + 1), system, &bin))
     });
-    let mut entries: Vec<Entry> = entries.collect();
+    let mut entries: Vec<MatrixEntry> = entries.collect();
     name_after_hosts(&mut entries);
     entries
 }
 
 /// An entry that is one host's, and the only one of that host, is called like the host.
-fn name_after_hosts(entries: &mut [Entry]) {
-    let hosts = |entry: &Entry| -> BTreeSet<String> {
+fn name_after_hosts(entries: &mut [MatrixEntry]) {
+    let hosts = |entry: &MatrixEntry| -> BTreeSet<String> {
         entry.jobs.split(' ').filter_map(|id| Some(id.split_once('.')?.0.to_owned())).collect()
     };
     let mut entries_of: BTreeMap<String, usize> = BTreeMap::new();
@@ -109,9 +109,9 @@ fn name_after_hosts(entries: &mut [Entry]) {
 /// Packs whole hosts, because a host's tests boot what its other jobs build, and apart that is built twice.
 /// Single jobs only where hosts must share shards and whole ones would make the longest shard more than a
 /// tenth longer than it has to be.
-fn balanced<'a>(pieces: &[&'a Piece], shards: usize) -> Vec<Vec<&'a Piece>> {
+fn balanced<'a>(pieces: &[&'a WeighedJob], shards: usize) -> Vec<Vec<&'a WeighedJob>> {
     const SLACK: f64 = 1.1;
-    let mut hosts: BTreeMap<&HostName, Vec<&Piece>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&HostName, Vec<&WeighedJob>> = BTreeMap::new();
     for piece in pieces {
         hosts.entry(&piece.id.host).or_default().push(piece);
     }
@@ -119,7 +119,7 @@ fn balanced<'a>(pieces: &[&'a Piece], shards: usize) -> Vec<Vec<&'a Piece>> {
         return hosts.into_values().collect();
     }
     let whole = longest_first(hosts.into_values().collect(), shards);
-    let length = |bin: &Vec<&Piece>| bin.iter().map(|piece| piece.seconds).sum::<f64>();
+    let length = |bin: &Vec<&WeighedJob>| bin.iter().map(|piece| piece.seconds).sum::<f64>();
     let longest = whole.iter().map(length).fold(0.0, f64::max);
     match longest <= lower_bound(pieces.iter().copied(), shards) * SLACK {
         true => whole,
@@ -128,16 +128,16 @@ fn balanced<'a>(pieces: &[&'a Piece], shards: usize) -> Vec<Vec<&'a Piece>> {
 }
 
 /// No packing is shorter than this: neither than the mean load nor than the longest job. Seconds.
-fn lower_bound<'a>(pieces: impl Iterator<Item = &'a Piece>, shards: usize) -> f64 {
+fn lower_bound<'a>(pieces: impl Iterator<Item = &'a WeighedJob>, shards: usize) -> f64 {
     let (total, longest) =
         pieces.fold((0.0, 0.0), |(total, longest), piece| (total + piece.seconds, piece.seconds.max(longest)));
     (total / shards as f64).max(longest)
 }
 
 /// How many shards each system gets: one to begin with, each further one where it shortens most.
-fn shares(systems: &BTreeMap<&str, Vec<&Piece>>, shards: usize) -> Vec<usize> {
+fn shares(systems: &BTreeMap<&str, Vec<&WeighedJob>>, shards: usize) -> Vec<usize> {
     let totals: Vec<f64> = systems.values().map(|pieces| pieces.iter().map(|p| p.seconds).sum()).collect();
-    let longest = |pieces: &Vec<&Piece>| pieces.iter().map(|p| p.seconds).fold(0.0, f64::max);
+    let longest = |pieces: &Vec<&WeighedJob>| pieces.iter().map(|p| p.seconds).fold(0.0, f64::max);
     let longest: Vec<f64> = systems.values().map(longest).collect();
     let mut shares = vec![1; systems.len()];
     for _ in systems.len()..shards {
@@ -155,12 +155,12 @@ fn shares(systems: &BTreeMap<&str, Vec<&Piece>>, shards: usize) -> Vec<usize> {
 
 /// Graham's longest-processing-time rule: the longest group next, to the shard that is the emptiest. Its
 /// result is at most 4/3 of the best possible, and far nearer when groups are many.
-fn longest_first(groups: Vec<Vec<&Piece>>, shards: usize) -> Vec<Vec<&Piece>> {
-    let length = |group: &Vec<&Piece>| group.iter().map(|piece| milliseconds(piece.seconds)).sum::<u64>();
-    let mut sorted: Vec<(u64, Vec<&Piece>)> = groups.into_iter().map(|group| (length(&group), group)).collect();
+fn longest_first(groups: Vec<Vec<&WeighedJob>>, shards: usize) -> Vec<Vec<&WeighedJob>> {
+    let length = |group: &Vec<&WeighedJob>| group.iter().map(|piece| milliseconds(piece.seconds)).sum::<u64>();
+    let mut sorted: Vec<(u64, Vec<&WeighedJob>)> = groups.into_iter().map(|group| (length(&group), group)).collect();
     sorted.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x[0].id.cmp(&y[0].id)));
     let mut emptiest: BinaryHeap<Reverse<(u64, usize)>> = (0..shards).map(|n| Reverse((0, n))).collect();
-    let mut bins: Vec<Vec<&Piece>> = vec![Vec::new(); shards];
+    let mut bins: Vec<Vec<&WeighedJob>> = vec![Vec::new(); shards];
     for (length, group) in sorted {
         let Some(Reverse((load, bin))) = emptiest.pop() else { break };
         bins[bin].extend(group);
@@ -174,10 +174,10 @@ fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1000.0).clamp(1.0, 1e15) as u64
 }
 
-fn entry(name: String, system: &str, pieces: &[&Piece]) -> Entry {
+fn entry(name: String, system: &str, pieces: &[&WeighedJob]) -> MatrixEntry {
     let mut ids: Vec<&JobId> = pieces.iter().map(|piece| &piece.id).collect();
     ids.sort();
-    Entry {
+    MatrixEntry {
         name,
         system: system.to_owned(),
         runner: runner(system).to_owned(),
@@ -208,11 +208,11 @@ mod tests {
         *state
     }
 
-    fn fleet(hosts: usize, systems: &[&str]) -> Vec<Piece> {
+    fn fleet(hosts: usize, systems: &[&str]) -> Vec<WeighedJob> {
         let mut state = 0x9E37_79B9_7F4A_7C15;
         let targets = ["iso", "system", "tests.live", "tests.system"];
         let jobs = (0..hosts).flat_map(|h| targets.map(|t| (h, t)));
-        jobs.map(|(h, target)| Piece {
+        jobs.map(|(h, target)| WeighedJob {
             id: JobId::try_from(format!("host-{h}.{target}")).unwrap(),
             system: systems[h % systems.len()].to_owned(),
             seconds: 20.0 + (random(&mut state) % 6000) as f64 / 10.0,
@@ -254,7 +254,9 @@ mod tests {
     #[test]
     fn shards_go_where_the_load_is() {
         let mut pieces = fleet(99, &["x86_64-linux"]);
-        pieces.extend(fleet(1, &["aarch64-linux"]).into_iter().map(|p| Piece { system: "aarch64-linux".into(), ..p }));
+        pieces.extend(
+            fleet(1, &["aarch64-linux"]).into_iter().map(|p| WeighedJob { system: "aarch64-linux".into(), ..p }),
+        );
         let entries = packed(&pieces, 20);
         let arm = entries.iter().filter(|e| e.system == "aarch64-linux").count();
         assert!((1..=2).contains(&arm) && entries.len() == 20, "{arm} of {}", entries.len());
@@ -282,8 +284,8 @@ mod tests {
     #[test]
     fn names_are_safe_and_tests_want_kvm() {
         let name = format!("a{}", "-".repeat(62));
-        let pieces: Vec<Piece> = [format!("{name}.iso"), "0.tests.install".to_owned()]
-            .map(|id| Piece { id: JobId::try_from(id).unwrap(), system: "x86_64-linux".into(), seconds: 1.0 })
+        let pieces: Vec<WeighedJob> = [format!("{name}.iso"), "0.tests.install".to_owned()]
+            .map(|id| WeighedJob { id: JobId::try_from(id).unwrap(), system: "x86_64-linux".into(), seconds: 1.0 })
             .into();
         let entries = [one_each(&pieces), packed(&pieces, 2)].concat();
         let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);

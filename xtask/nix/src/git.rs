@@ -27,7 +27,7 @@ impl Repository {
         if !on_path("git") {
             return Err(lacking("`git` is not installed, and revisions cannot be compared without it"));
         }
-        let answer = git(dir, &["rev-parse", "--show-toplevel"]).capture(cancel)?;
+        let answer = git(dir, ["rev-parse", "--show-toplevel"]).capture(cancel)?;
         match answer.end.is_success() {
             true => Ok(Self { toplevel: answer.stdout.trim_end_matches('\n').into() }),
             false => Err(usage(format!(
@@ -85,19 +85,22 @@ impl Repository {
     }
 
     fn ask(&self, rest: &[&str], cancel: &Cancel) -> Result<Captured> {
-        git(&self.toplevel, rest).capture(cancel)
+        git(&self.toplevel, rest.iter().copied()).capture(cancel)
     }
 }
 
-fn git(dir: &Utf8Path, rest: &[&str]) -> Invocation {
-    let argv = ["git", "--no-optional-locks"].iter().chain(rest).copied();
+/// Git, about the repository that the folder is in.
+pub fn git<'a>(dir: &Utf8Path, rest: impl IntoIterator<Item = &'a str>) -> Invocation {
+    let argv = ["git", "--no-optional-locks"].into_iter().chain(rest);
     let invocation = Invocation::new(argv).dir(dir).timeout(PATIENCE);
     without_git_variables(invocation)
 }
 
 /// A hook sets these for the repository that runs it, which need not be the fleet's.
 fn without_git_variables(invocation: Invocation) -> Invocation {
-    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"].into_iter().fold(invocation, |i, key| i.env_remove(key))
+    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"]
+        .into_iter()
+        .fold(invocation, |i, key| i.env_remove(key))
 }
 
 #[cfg(test)]

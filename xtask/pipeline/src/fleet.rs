@@ -1,10 +1,8 @@
 //! Opens the fleet that follows `--fleet`: its root folder, the flake reference that Nix is given, and its matrix.
 
 mod git;
-mod inputs;
 
 pub use git::{add as add_to_git, nix_files, revision};
-pub use inputs::slow as slow_inputs;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};

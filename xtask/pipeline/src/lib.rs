@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod needed;
 pub mod progress;
 mod publish;
+pub mod push;
 pub mod realise;
 pub mod results;
 pub mod run;

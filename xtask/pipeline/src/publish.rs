@@ -12,7 +12,7 @@ use crate::{
     nix::argv,
     process::Invocation,
     record::{FleetRecord, Image, JobRecord},
-    results::{self, Entry, ImageFile, Results},
+    results::{self, ImageFile, PublishedArtifact, Results},
     run::{Finished, Run},
 };
 
@@ -36,11 +36,11 @@ impl Run<'_> {
 
     /// Looks at every output, adds sizes, and hashes images; the hash of an image that an earlier run hashed at
     /// the same store path and size is kept, because store paths do not change.
-    pub fn inspect(&self, jobs: &mut [JobRecord], earlier: &[Entry]) -> Result<()> {
+    pub fn inspect(&self, jobs: &mut [JobRecord], earlier: &[PublishedArtifact]) -> Result<()> {
         self.timings.step("look at outputs and hash images", || self.look(jobs, earlier))
     }
 
-    fn look(&self, jobs: &mut [JobRecord], earlier: &[Entry]) -> Result<()> {
+    fn look(&self, jobs: &mut [JobRecord], earlier: &[PublishedArtifact]) -> Result<()> {
         let mut fresh = Vec::new();
         let mut images = BTreeMap::new();
         for job in jobs.iter_mut().filter(|job| job.outcome.is_success()) {
@@ -48,7 +48,7 @@ impl Run<'_> {
             match results::inspect(&derivation.out, artifact) {
                 Ok(None) => {}
                 Ok(Some((path, size))) => {
-                    let same = |e: &&Entry| e.store_path == derivation.out;
+                    let same = |e: &&PublishedArtifact| e.store_path == derivation.out;
                     let known = earlier.iter().find(same).and_then(|e| e.image.clone()).filter(|i| i.size == size);
                     match known {
                         Some(image) => drop(images.insert(path.clone(), image.sha256)),
@@ -97,7 +97,7 @@ fn unfit(derivation: &Derivation, error: &anyhow::Error) -> Failure {
     }
 }
 
-fn entry(job: &JobRecord, source: &FleetRecord) -> Option<Entry> {
+fn entry(job: &JobRecord, source: &FleetRecord) -> Option<PublishedArtifact> {
     let (true, Target::Artifact(artifact)) = (job.outcome.is_success(), job.job.target) else { return None };
     let derivation = job.derivation.as_ref()?;
     let image = job.image.as_ref().map(|image| ImageFile {
@@ -105,7 +105,7 @@ fn entry(job: &JobRecord, source: &FleetRecord) -> Option<Entry> {
         size: image.size,
         sha256: image.sha256.clone(),
     });
-    Some(Entry {
+    Some(PublishedArtifact {
         host: job.job.host.clone(),
         artifact,
         system: job.system.clone(),

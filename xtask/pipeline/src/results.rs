@@ -1,5 +1,5 @@
-//! Built outputs in, `result/` out: links that keep them alive, SHA256SUMS and manifest.json, exchanged as a
-//! whole so that at every moment either the old or the new results are there.
+//! Writes `result/`: links that keep outputs alive, SHA256SUMS and manifest.json, exchanged as a whole so that at every
+//! moment either the old or the new results are there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,12 +32,12 @@ pub struct Manifest {
     /// The version of this form.
     pub drydock: u32,
     /// Sorted by host and artifact.
-    pub results: Vec<Entry>,
+    pub results: Vec<PublishedArtifact>,
 }
 
 /// One built artifact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Entry {
+pub struct PublishedArtifact {
     pub host: HostName,
     pub artifact: Artifact,
     pub system: System,
@@ -76,7 +76,9 @@ impl Results {
     /// Takes a folder that does not exist yet or holds earlier results; anything else is somebody's and an
     /// error with exit code 2 before anything is built.
     pub fn claim(dir: &Utf8Path) -> Result<Self> {
-        let dir = camino::absolute_utf8(dir).with_context(|| format!("`{dir}` is no usable path"))?;
+        let dir = camino::absolute_utf8(dir).map_err(|error| {
+            usage(format!("--out-link `{dir}`: {error}\n  Name a folder for the results, such as `result`."))
+        })?;
         let results = Self { dir, existed: false };
         let dir = &results.dir;
         let try_other = "try: another folder with --out-link DIR, or move it away";
@@ -137,12 +139,12 @@ impl Results {
 
     /// Publishes entries over those of earlier runs, except that a host that the fleet no longer has, or
     /// whose output is gone, is dropped. Hosts that were not built now keep what they had.
-    pub fn publish(&self, built: Vec<Entry>, hosts: &BTreeSet<HostName>, cancel: &Cancel) -> Result<()> {
+    pub fn publish(&self, built: Vec<PublishedArtifact>, hosts: &BTreeSet<HostName>, cancel: &Cancel) -> Result<()> {
         let parent = File::open(self.parent()).with_context(|| format!("cannot open {}", self.parent()))?;
         // Two runs at once write one after the other; a lock on the folder above leaves no file behind.
         parent.lock().with_context(|| format!("cannot lock {}", self.parent()))?;
         let before = self.manifest();
-        let mut entries: BTreeMap<(HostName, Artifact), Entry> = before
+        let mut entries: BTreeMap<(HostName, Artifact), PublishedArtifact> = before
             .results
             .iter()
             .filter(|entry| hosts.contains(&entry.host) && entry.store_path.exists())
@@ -288,7 +290,7 @@ pub fn make_roots(folder: &Utf8Path) -> Result<()> {
 }
 
 /// What a result's link points to: an ISO's folder of images, or the system itself.
-fn target_of(entry: &Entry) -> Utf8PathBuf {
+fn target_of(entry: &PublishedArtifact) -> Utf8PathBuf {
     match entry.artifact {
         Artifact::Iso => entry.store_path.join("iso"),
         Artifact::System => entry.store_path.clone(),

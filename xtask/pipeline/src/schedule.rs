@@ -1,5 +1,5 @@
-//! Groups of work in, every stage's calls out: evaluators and realisers side by side on one pool, each
-//! derivation handed on the moment it exists. The stages themselves arrive as closures.
+//! Runs evaluators and realisers side by side on one pool: each derivation is handed on the moment it exists. The stages
+//! themselves arrive as closures.
 
 use std::{
     cell::RefCell,

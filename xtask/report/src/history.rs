@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use drydock_model::shard::Piece;
+use drydock_model::shard::WeighedJob;
 use drydock_nix::nix::cache_folder;
 use serde::{Deserialize, Serialize};
 
@@ -78,10 +78,10 @@ impl History {
     }
 
     /// Jobs with what they are expected to take, for packing.
-    pub fn pieces(&self, derivations: &[(JobId, Derivation)]) -> Vec<Piece> {
+    pub fn weighed(&self, derivations: &[(JobId, Derivation)]) -> Vec<WeighedJob> {
         let piece = |(id, derivation): &(JobId, Derivation)| {
             let seconds = self.expected_seconds(id);
-            Piece { id: id.clone(), system: derivation.system.clone(), seconds }
+            WeighedJob { id: id.clone(), system: derivation.system.clone(), seconds }
         };
         derivations.iter().map(piece).collect()
     }

@@ -1,4 +1,4 @@
-//! Records in, one self-contained HTML page out: a table and two plots, durations and sizes, drawn as
+//! Writes records as one self-contained HTML page: a table and two plots, durations and sizes, drawn as
 //! inline SVG. It loads nothing and runs nothing.
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Records in, JUnit XML out, in the form that GitHub, GitLab and Jenkins read (`testsuites/testsuite/testcase`).
+//! Writes records as JUnit XML, in the form that GitHub, GitLab and Jenkins read (`testsuites/testsuite/testcase`).
 
 use std::fmt::Write as _;
 

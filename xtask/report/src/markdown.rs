@@ -1,4 +1,4 @@
-//! Records in, Markdown out, for a step summary or a comment: failures first, never longer than allowed.
+//! Writes records as Markdown, for a step summary or a comment: failures first, never longer than allowed.
 
 use std::fmt::Write as _;
 

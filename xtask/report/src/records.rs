@@ -38,7 +38,7 @@ pub fn json_files(dir: &Utf8Path, files: &mut Vec<Utf8PathBuf>) -> Result<()> {
 
 /// Reads one record and refuses a version that is not known.
 pub fn read(file: &Utf8Path) -> Result<Record> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let text = fs::read_to_string(file).map_err(|error| usage(format!("cannot read {file}: {error}")))?;
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| usage(format!("{file} is no JSON: {error}")))?;
     let version = value.get("version").and_then(serde_json::Value::as_u64);

@@ -1,4 +1,4 @@
-//! A record in, the table at a run's end out: failures first, each with its cause, the tail of its log and
+//! Writes the table at a run's end: failures first, each with its cause, the tail of its log and
 //! the command that repeats it.
 
 use std::fmt::Write as _;

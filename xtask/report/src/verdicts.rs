@@ -1,4 +1,4 @@
-//! Tests and what came of them in, the text at the end of a run out: failures first, each with its subtest, the
+//! Writes what came of tests at the end of a run: failures first, each with its subtest, the
 //! end of its consoles, its files, and the command to enter the machine.
 
 use std::fmt::Write as _;

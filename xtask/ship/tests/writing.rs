@@ -257,7 +257,7 @@ fn refused(order: &Order) -> String {
 }
 
 #[test]
-#[ignore = "needs root, losetup and mkfs.ext4; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and mkfs.ext4; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_an_image_arrives_and_what_lay_at_both_ends_is_gone() {
     let folder = Temporary::new().unwrap();
     let stick = Loop::of_size(&folder, 40 * MIB);
@@ -276,7 +276,7 @@ fn with_loop_devices_an_image_arrives_and_what_lay_at_both_ends_is_gone() {
 }
 
 #[test]
-#[ignore = "needs root, losetup and mkfs.ext4; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and mkfs.ext4; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_what_must_not_be_written_is_not() {
     let folder = Temporary::new().unwrap();
     let built = image(&folder, 2 * MIB);
@@ -314,7 +314,7 @@ fn with_loop_devices_what_must_not_be_written_is_not() {
 }
 
 #[test]
-#[ignore = "needs root, losetup and mkfs.ext4; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and mkfs.ext4; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_another_medium_under_the_same_name_is_noticed() {
     let folder = Temporary::new().unwrap();
     let built = image(&folder, 2 * MIB);
@@ -336,7 +336,7 @@ fn with_loop_devices_another_medium_under_the_same_name_is_noticed() {
 }
 
 #[test]
-#[ignore = "needs root, losetup and mkfs.ext4; `cargo xtask ci` runs it as root and says where it does not"]
+#[ignore = "needs root, losetup and mkfs.ext4; `cargo chores check` runs it as root and says where it does not"]
 fn with_loop_devices_an_error_half_way_is_said_and_wiped() {
     // A loop device over a file system with less room than it claims gives I/O errors from some block on.
     let folder = Temporary::new().unwrap();
@@ -384,7 +384,7 @@ impl Drop for Mapped {
 }
 
 #[test]
-#[ignore = "needs root, losetup and device-mapper in the kernel; `cargo xtask ci` runs it and says where it does not"]
+#[ignore = "needs root, losetup and device-mapper in the kernel; `cargo chores check` runs it and says where it does not"]
 fn with_device_mapper_every_way_to_fail_is_said() {
     const SECTORS: u64 = 64 * 2048;
     let linear = |from: u64, to: u64, below: &str| format!("{from} {} linear {below} {from}", to - from);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED, lacking, usage},
+    diagnostic::{DONE, FAILED, INTERRUPTED, as_called, lacking, usage},
     flags::{Boot, SelectionFlags},
     fleet::{self, Fleet},
     job::{Artifact, Job, Outcome},
@@ -83,6 +83,7 @@ pub fn run(flags: &Boot, cancel: &Cancel) -> Result<u8> {
 
 fn start(machine: &Machine, choice: &Choice, cancel: &Cancel) -> Result<u8> {
     let invocation = Invocation::new(machine.argv());
+    let choice = as_called(&choice.to_string());
     eprintln!("boot: {choice}\nboot: {}\nboot: Ctrl-C ends the machine", invocation.display());
     for (here, guest) in machine.forwards.iter().flatten() {
         let hint = if *guest == 22 { format!(" (ssh -p {here} root@127.0.0.1)") } else { String::new() };
@@ -271,7 +272,7 @@ fn nixos_vm(
     if !machine.window {
         vm = vm.env("QEMU_KERNEL_PARAMS", "console=ttyS0");
     }
-    eprintln!("boot: {choice}\nboot: {}", vm.display());
+    eprintln!("boot: {}\nboot: {}", as_called(&choice.to_string()), vm.display());
     finished(vm.interactive(cancel)?)
 }
 

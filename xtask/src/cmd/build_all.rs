@@ -31,18 +31,18 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
     }
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let jobs = plan::plan(&fleet.matrix, &flags.selection.artifacts()?)?.jobs;
-    let results = Results::claim(&flags.out_link)?;
-    // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
-    let roots = Some(results.roots_folder()).filter(|folder| !fleet.takes_in(folder));
-    let options = Options { remembered: flags.cache.remembered(), roots, ..flags.stages.options() };
     let builds = !flags.dry_run && !flags.evaluate;
+    let results = builds.then(|| Results::claim(&flags.out_link)).transpose()?;
+    // Where Nix reads whatever lies in the folder, nothing may be put there before all is evaluated.
+    let roots = results.as_ref().map(Results::roots_folder).filter(|folder| !fleet.takes_in(folder));
+    let options = Options { remember: !flags.no_cache, roots, ..flags.stages.options() };
     if fleet.typed == "demo" && !flags.setup && builds {
         setup::require(cancel)?;
     }
     let run = Run::begin(fleet, options, cancel)?;
-    let code = match builds {
-        true => build(flags, &run, &jobs, &results)?,
-        false => {
+    let code = match results {
+        Some(results) => build(flags, &run, &jobs, &results)?,
+        None => {
             let derived = run.evaluate(&jobs)?;
             if flags.evaluate { show(&derived, cancel) } else { dry_run(&jobs, &derived, cancel)? }
         }
@@ -56,7 +56,6 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
 fn build(flags: &BuildAll, run: &Run<'_>, jobs: &[Job], results: &Results) -> Result<u8> {
     let mut finished = run.realise(jobs)?;
     run.publish(results, &mut finished, flags.verify)?;
-    let sound = !finished.misremembered;
     let record = run.record("build-all", finished);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     eprint!("\n{}", table::render(&record, Paint { colour }));
@@ -65,7 +64,7 @@ fn build(flags: &BuildAll, run: &Run<'_>, jobs: &[Job], results: &Results) -> Re
         false => eprintln!("results: {}", flags.out_link),
     }
     report(flags, &record)?;
-    Ok(match (run.cancel.is_set(), record.succeeded() && sound) {
+    Ok(match (run.cancel.is_set(), record.succeeded()) {
         (true, _) => INTERRUPTED,
         (false, true) => DONE,
         (false, false) => FAILED,

@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: a machine in, what it can do for a fleet out, as a table or as JSON.
+//! `cargo xtask doctor`: says what this machine can do for a fleet, as a table or as JSON.
 
 use std::io::{self, Write as _};
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    diagnostic::{DONE, INTERRUPTED},
+    diagnostic::{DONE, INTERRUPTED, as_called},
     doctor::{Finding, Needs, State, examine},
     flags::Doctor,
     fleet::FleetFolder,
@@ -40,7 +40,7 @@ pub fn run(flags: &Doctor, cancel: &Cancel) -> Result<u8> {
         true => serde_json::to_string_pretty(&Report { version: 1, ready, findings: &findings })? + "\n",
         false => table(&findings, place.root.as_str(), ready),
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
+    io::stdout().lock().write_all(as_called(&text).as_bytes())?;
     Ok(if ready { DONE } else { LACKING })
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask list`: a matrix in, a table or JSON of its hosts out.
+//! `cargo xtask list`: prints the hosts of a matrix as a table or as JSON.
 
 use std::io::{self, Write as _};
 

@@ -35,8 +35,8 @@ pub fn run(flags: &Matrix, cancel: &Cancel) -> Result<u8> {
         };
         wanted && hosts.contains(&id.host)
     });
-    let pieces = History::read(&history::file(packing.history.as_deref())).pieces(&needed.derivations);
-    println!("{}", github::matrix(&shard::entries(&pieces, packing.shards.map(usize::from))));
+    let jobs = History::read(&history::file(packing.history.as_deref())).weighed(&needed.derivations);
+    println!("{}", github::matrix(&shard::entries(&jobs, packing.shards.map(usize::from))));
     for (id, failure) in &needed.broken {
         let place = failure.position.as_ref().map(|p| format!("{p}: ")).unwrap_or_default();
         eprintln!("{id} does not evaluate: {place}{}", failure.message);

@@ -13,6 +13,7 @@ mod matrix;
 mod new_host;
 mod report;
 mod test_vm;
+mod update;
 mod why;
 mod write;
 
@@ -48,5 +49,6 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Report(flags) => report::run(&flags),
         Verb::Write(flags) => write::run(&flags, cancel),
         Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
+        Verb::Update(flags) => update::run(&flags, cancel),
     }
 }

@@ -6,13 +6,14 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED, usage},
+    diagnostic::{DONE, FAILED, INTERRUPTED, as_called, usage},
     files,
     flags::TestVm,
     fleet::Fleet,
     job::{Job, Test},
     plan,
     process::{Cancel, End},
+    push::Cache,
     record::Record,
     report::{junit, trace, verdicts},
     run::{Options, Run},
@@ -41,7 +42,11 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     if fleet.typed == "demo" && !flags.setup {
         setup::require(cancel)?;
     }
-    let options = Options { allow_ifd: flags.runs.allow_import_from_derivation, ..Options::default() };
+    let options = Options {
+        allow_ifd: flags.runs.allow_import_from_derivation,
+        push: flags.runs.push.as_deref().map(Cache::parse),
+        ..Options::default()
+    };
     let run = Run::begin(fleet, options, cancel)?;
     if flags.interactive {
         return interactive(flags, &run, &jobs);
@@ -68,7 +73,7 @@ fn report(flags: &TestVm, record: &Record) -> Result<()> {
         .iter()
         .map(|job| verdicts::Row { id: &job.job, outcome: &job.outcome, test: job.test.as_ref() })
         .collect();
-    eprint!("\n{}", verdicts::render(&rows, record.seconds.total));
+    eprint!("\n{}", as_called(&verdicts::render(&rows, record.seconds.total)));
     if let Some(file) = &flags.junit {
         let xml = junit::render(std::slice::from_ref(record));
         fs::write(file, xml).with_context(|| format!("cannot write the JUnit report to {file}"))?;
@@ -92,7 +97,7 @@ fn interactive(flags: &TestVm, run: &Run<'_>, jobs: &[Job]) -> Result<u8> {
     let argv = vec![driver.to_string(), "-o".to_owned(), dir.to_string()];
     let forward = format!("hostfwd=tcp:127.0.0.1:{port}-:22");
     let invocation = place::outside(argv, choice, 1, run.cancel).dir(&dir).env("QEMU_NET_OPTS", forward);
-    eprintln!("test-vm: {choice}");
+    eprintln!("test-vm: {}", as_called(&choice.to_string()));
     eprintln!("test-vm: {}", invocation.display());
     eprintln!(
         "test-vm: once a machine runs: ssh -p {port} root@127.0.0.1 (if it serves ssh; with several machines start one)"

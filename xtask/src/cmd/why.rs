@@ -14,7 +14,7 @@ use crate::{
     memory::{self, Explanation, NextRun},
     nix::Nix,
     plan,
-    process::Cancel,
+    process::{Cancel, quote},
 };
 
 /// What `--json` prints. The version changes when a field changes its meaning or goes away.
@@ -75,7 +75,7 @@ fn render(answer: &Answer) -> String {
         text += &format!("\nread {}{all} files when it was evaluated:\n", answer.files.len());
     }
     for (path, jobs) in &answer.files {
-        text += &format!("  {path}{}\n", of_jobs(answer, jobs));
+        text += &format!("  {}{}\n", quote(path), of_jobs(answer, jobs));
     }
     text
 }
@@ -92,7 +92,8 @@ fn of_jobs(answer: &Answer, jobs: &[JobId]) -> String {
 fn some(files: &[String]) -> String {
     const SHOWN: usize = 4;
     let more = files.len().saturating_sub(SHOWN);
-    let shown = files[..files.len().min(SHOWN)].join(", ");
+    let shown: Vec<String> = files.iter().take(SHOWN).map(|file| quote(file)).collect();
+    let shown = shown.join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 

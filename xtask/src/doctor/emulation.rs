@@ -1,4 +1,4 @@
-//! A system in, who builds for it here out; an emulator is believed only after it has run a program.
+//! Finds who builds for a system here; an emulator is believed only after it has run a program.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -129,7 +129,7 @@ mod tests {
 
     /// QEMU's user emulators run the program without any registration, so the bytes are right.
     #[test]
-    #[ignore = "needs QEMU; `cargo xtask ci` runs it and says where there is none"]
+    #[ignore = "needs QEMU; `cargo chores check` runs it and says where there is none"]
     fn with_qemu_the_program_runs() {
         for (system, emulator) in [("aarch64-linux", "qemu-aarch64-static"), ("riscv64-linux", "qemu-riscv64-static")] {
             let said = run(&[emulator], &program(system).unwrap(), &Cancel::default()).unwrap();

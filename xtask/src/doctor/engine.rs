@@ -1,4 +1,4 @@
-//! Nix in, findings about it out: version, flakes, trust, features, who builds which system, remote builders.
+//! Examines Nix: version, flakes, trust, features, who builds which system, remote builders.
 
 use std::{sync::mpsc::Receiver, time::Duration};
 

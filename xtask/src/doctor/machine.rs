@@ -1,4 +1,4 @@
-//! The machine itself in, findings out: KVM, disk, memory, Git, QEMU with its firmware, the embedded fleet's files.
+//! Examines the machine itself: KVM, disk, memory, Git, QEMU with its firmware, the embedded fleet's files.
 
 use std::{fs, path::Path, sync::mpsc::Sender, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A machine and a fleet's needs in, findings out: what the machine can do for the fleet, what it cannot, and
+//! Examines a machine for a fleet: what the machine can do for the fleet, what it cannot, and
 //! what to do about it. All questions are asked side by side, each under a deadline.
 
 mod emulation;

@@ -1,4 +1,4 @@
-//! Nix's configuration in, a finding about isolation out, judged by a build that ran.
+//! Examines whether Nix isolates builds, by a build that ran.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

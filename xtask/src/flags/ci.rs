@@ -5,21 +5,19 @@ use clap::{Args, Subcommand};
 
 use super::{FleetFlags, PackingFlags, StageFlags};
 
-/// Run what the repository's continuous integration runs: format, lints, tests, the embedded fleet
+/// Run a step of a fleet's continuous integration, or with --local all of them here
 ///
-/// Every check runs, also after one has failed. A check whose program is not installed says so and counts
-/// as not run. With a step, run that step of the workflow in .github/workflows/ci.yml.
+/// `plan` decides which jobs run, `entry` runs some of them on one machine, `merge` makes one report of their records,
+/// and `gate` says whether everything succeeded.
 #[derive(Clone, Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
-  cargo xtask ci --setup                every check, from a bare machine
-  cargo xtask ci                        the same where everything is installed
-  cargo xtask ci --local --fleet demo   the jobs of the workflow, here")]
+  cargo xtask ci --local                       every step, on this machine
+  cargo xtask ci --local --base main           as for a pull request
+  cargo xtask ci --local --fleet demo          for the embedded fleet
+  cargo xtask ci plan --base origin/main       the first step, as on a CI system")]
 pub struct Ci {
-    /// Run ci/setup first, which installs what this machine lacks
-    #[arg(long)]
-    pub setup: bool,
     #[command(flatten)]
     pub local: LocalFlags,
     #[command(subcommand)]
@@ -34,7 +32,7 @@ pub struct LocalFlags {
     #[arg(long)]
     pub local: bool,
     /// The fleet: a folder with flake.nix and hosts/hosts.toml, or `demo` for the embedded one
-    #[arg(long, value_name = "PATH", default_value = "demo", requires = "local")]
+    #[arg(long, value_name = "PATH", default_value = ".", requires = "local")]
     pub fleet: String,
     /// Run as for a pull request against this revision; without it everything is built
     #[arg(long, value_name = "REV", requires = "local")]
@@ -50,9 +48,7 @@ pub struct LocalFlags {
 /// A step of the workflow.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CiStep {
-    /// Prepare a hosted runner: KVM for everyone, disk space where the estimate demands it
-    Runner(Runner),
-    /// Decide what is built: writes plan.json, and the outputs `matrix` and `any`
+    /// Decide what is built: writes plan.json, and outputs for the jobs after it
     Plan(Plan),
     /// Build and test one entry of the matrix: writes its record
     Entry(Entry),
@@ -60,24 +56,6 @@ pub enum CiStep {
     Merge(Merge),
     /// Pass if everything that was needed succeeded
     Gate(Gate),
-    /// Write the report as a comment of a pull request, or renew the one that is there
-    Comment(Comment),
-    /// Collect the images of a build for a release and refuse those that are too large
-    Release(Release),
-    /// Create the release of a tag with what `release` collected
-    Ship(Ship),
-    /// Update the flake inputs, and say what this changes in every host
-    Update(Update),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Runner {
-    /// Bytes that the work is expected to need, in GiB
-    #[arg(long, value_name = "GIB", default_value_t = 0)]
-    pub disk: u64,
-    /// Set up KVM and say whether it works
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = false)]
-    pub kvm: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -145,85 +123,28 @@ pub struct Gate {
     pub needs: String,
 }
 
-#[derive(Clone, Debug, Args)]
-pub struct Comment {
-    /// The comment's text
-    #[arg(long, value_name = "FILE", default_value = "drydock-ci/report/comment.md")]
-    pub file: Utf8PathBuf,
-    /// The repository, as OWNER/NAME
-    #[arg(long, value_name = "REPOSITORY")]
-    pub repository: String,
-    /// The number of the pull request
-    #[arg(long, value_name = "NUMBER")]
-    pub pull: u64,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Release {
-    #[command(flatten)]
-    pub fleet: FleetFlags,
-    #[command(flatten)]
-    pub stages: StageFlags,
-    /// Only hosts of this system
-    #[arg(long, value_name = "SYSTEM")]
-    pub system: Option<String>,
-    /// The folder for images, checksums and bills of materials
-    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
-    pub out: Utf8PathBuf,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Ship {
-    /// The tag; its release is created as a draft
-    #[arg(long, value_name = "TAG")]
-    pub tag: String,
-    /// The folder that `release` wrote
-    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
-    pub dir: Utf8PathBuf,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Update {
-    #[command(flatten)]
-    pub fleet: FleetFlags,
-    #[command(flatten)]
-    pub stages: StageFlags,
-    /// The file for the text of the pull request
-    #[arg(long, value_name = "FILE", default_value = "drydock-ci/update.md")]
-    pub out: Utf8PathBuf,
-    /// Open a pull request in this repository, OWNER/NAME, or renew the one that is open
-    #[arg(long, value_name = "REPOSITORY")]
-    pub pull_request: Option<String>,
-}
+#[cfg(test)]
+#[path = "../../tests/workflow/scripts.rs"]
+mod scripts;
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
+    use super::scripts::{call, files, of};
     use crate::flags::Xtask;
 
-    /// The workflows call steps with flags that exist. What stands in a variable there is a path, a number or `true`.
     #[test]
     fn what_the_workflows_call_can_be_typed() {
-        let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let folder = root.join(".github/workflows").read_dir_utf8().unwrap();
-        let mut files: Vec<_> = folder.map(|file| file.unwrap().path().to_owned()).collect();
-        files.extend([root.join("ci/gitlab-ci.yml"), root.join("ci/forgejo.yml")]);
         let mut calls = 0;
-        for file in files {
-            let text = std::fs::read_to_string(&file).unwrap();
-            let text = text.replace("\"$NO_TESTS\"", "true").replace("\"$KVM\"", "true");
-            for rest in text.split("cargo xtask ci ").skip(1) {
-                let lines: Vec<&str> = rest.lines().collect();
-                let more = lines.get(1).filter(|line| line.trim_start().starts_with("--"));
-                let words = [lines[0], more.unwrap_or(&"")].join(" ");
-                let words = words.split_whitespace().map(|word| if word.contains('$') { "1" } else { word });
-                let words: Vec<&str> = ["xtask", "ci"].into_iter().chain(words).collect();
-                let parsed = Xtask::try_parse_from(&words);
-                assert!(parsed.is_ok(), "{file}: {}", parsed.unwrap_err());
+        for (file, text) in files() {
+            for script in of(&text) {
+                let Some(("drydock", arguments)) = call(&script) else { continue };
+                let parsed = Xtask::try_parse_from(["drydock"].into_iter().chain(arguments));
+                assert!(parsed.is_ok(), "{file}: {script}: {}", parsed.unwrap_err());
                 calls += 1;
             }
         }
-        assert!(calls >= 10, "only {calls} calls were found");
+        assert!(calls >= 12, "only {calls} calls were found");
     }
 }

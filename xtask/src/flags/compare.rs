@@ -147,3 +147,35 @@ pub struct Diff {
     #[arg(long)]
     pub markdown: bool,
 }
+
+/// Update flake inputs and say what this changes in every host.
+///
+/// `nix flake update`, then every host with the new inputs against HEAD: packages, units, users, kernel, sizes. Nothing is
+/// built. If a host does not evaluate any more, the update stays for a look, and the exit code is 1.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask update                   all inputs
+  cargo xtask update nixpkgs --commit  one, and commit flake.lock with what changes as the message
+  cargo xtask update --each            which input breaks a host, before all are updated
+
+Exit codes: 0 updated or up to date, 1 a host does not evaluate or an input cannot be had, 2 wrong use.")]
+pub struct Update {
+    /// Names of inputs; all if none is given
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    /// The fleet: a folder with flake.nix and hosts/hosts.toml
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    pub fleet: String,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// Update one input at a time first and say which hosts that breaks
+    #[arg(long)]
+    pub each: bool,
+    /// Commit flake.lock alone if every host evaluates, with what changes as the message
+    #[arg(long)]
+    pub commit: bool,
+    /// Write what changes to this file, as Markdown for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<Utf8PathBuf>,
+}

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CacheFlags, FleetFlags, SelectionFlags, StageFlags};
+use super::{FleetFlags, SelectionFlags, StageFlags};
 
 /// Show the hosts of a fleet and what is built and tested of each.
 ///
@@ -44,20 +44,19 @@ pub struct Check {
     /// Do not evaluate the hosts
     #[arg(long)]
     pub no_eval: bool,
-    #[command(flatten)]
-    pub cache: CacheFlags,
+    /// Evaluate everything, whatever earlier runs remember, and remember nothing
+    #[arg(long)]
+    pub no_cache: bool,
     #[command(flatten)]
     pub stages: StageFlags,
 }
 
 /// Add a host: its row in hosts/hosts.toml and its folder.
 ///
-/// Asks for what the flags do not say if it runs at a terminal. The text and the comments of
-/// hosts/hosts.toml stay as they are; on any error nothing is changed.
+/// The text and the comments of hosts/hosts.toml stay as they are; on any error nothing is changed.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask new-host web-2                                 asks for the rest
   cargo xtask new-host web-2 --description 'serves' --tag server
   cargo xtask new-host pi --system aarch64-linux --artifact system --description 'on the roof'
   cargo xtask new-host web-3 --like web-2 --description 'serves too'
@@ -70,7 +69,7 @@ pub struct NewHost {
     pub name: String,
     /// What the machine is for, in one line
     #[arg(long, value_name = "TEXT")]
-    pub description: Option<String>,
+    pub description: String,
     /// Its system, such as x86_64-linux
     #[arg(long, value_name = "SYSTEM")]
     pub system: Option<String>,
@@ -111,6 +110,27 @@ pub struct Doctor {
     #[arg(long, value_name = "PATH", default_value = ".")]
     pub fleet: String,
     /// Print JSON: an object with `version`, `ready` and `findings`
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say which files a host was evaluated from and whether the next run evaluates it.
+///
+/// The files are those that were opened when the host was evaluated last. A file that is not listed can change: the
+/// host is not evaluated for it.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask why web                      verdicts and files
+  cargo xtask why web --json | jq '.files | keys'
+  cargo xtask why web --fleet demo         a host of the embedded fleet")]
+pub struct Why {
+    /// The host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -147,6 +147,9 @@ pub struct TestRunFlags {
     /// Let evaluation build things (import-from-derivation)
     #[arg(long)]
     pub allow_import_from_derivation: bool,
+    /// Push the results of tests that passed to this store or with this command, so that others need not run them
+    #[arg(long, value_name = "CACHE")]
+    pub push: Option<String>,
 }
 
 impl TestRunFlags {

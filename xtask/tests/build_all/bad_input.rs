@@ -36,6 +36,30 @@ fn a_host_that_the_flake_does_not_define() {
 }
 
 #[test]
+fn a_job_that_is_no_derivation_costs_itself() {
+    let job = |drv: &str, out: &str| {
+        format!("{{ type = \"derivation\"; system = \"x86_64-linux\"; drvPath = {drv}; outPath = {out}; }}")
+    };
+    let real = "(build \"other\" \"echo > $out\")";
+    let hash = "0".repeat(32);
+    let rows = [
+        (job("\"--version\"", "\"--help\""), "`--version`, is no store path of a derivation"),
+        (job(&format!("{real}.drvPath"), "\"/etc/passwd\""), "`/etc/passwd`, is no store path"),
+        (job(&format!("{real}.drvPath"), &format!("\"/nix/store/{hash}-x\"")), "is no output of its drvPath"),
+        (job(&format!("\"/nix/store/{hash}-x.drv\""), &format!("\"/nix/store/{hash}-x\"")), "is not there"),
+        (job("1", "[ ]"), "drvPath, outPath and system are texts, and here they are 1, []"),
+    ];
+    for (job, words) in rows {
+        beside_a_good_host(&job, &[], &["hydraJobs.bad.system is no derivation", words]);
+    }
+}
+
+#[test]
+fn a_text_that_looks_like_errors_is_shown_whole() {
+    beside_a_good_host("throw \"error: one\\nerror: two\"", &[], &["error: one\n", "  error: two\n"]);
+}
+
+#[test]
 fn a_builder_that_fails() {
     beside_a_good_host("build \"bad\" \"echo why; exit 7\"", &[], &["exit code 7", "| why", "-bad-"]);
 }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod interrupt;
+mod push;
 mod synthetic;
 
 use serde_json::Value;

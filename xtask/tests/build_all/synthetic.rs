@@ -1,4 +1,4 @@
-//! Hosts and what their builders do in, a throw-away fleet on disk out, with Drydock ready to run on it.
+//! Makes throw-away fleets of hosts whose builders do what a test needs, and runs Drydock on them.
 
 use std::{
     collections::BTreeMap,

@@ -114,6 +114,25 @@ fn a_matrix_that_is_wrong_is_refused_with_all_its_mistakes() {
     }
     fs::remove_file(fleet.path("hosts/hosts.toml")).unwrap();
     fleet.xtask(&["list", "--fleet", fleet.root.as_str()]).expect(2, &["hosts/hosts.toml does not exist"]);
+    // Whoever reads a pipe waits for somebody who writes to it.
+    assert!(Command::new("mkfifo").arg(fleet.path("hosts/hosts.toml")).status().unwrap().success());
+    fleet.xtask(&["list", "--fleet", fleet.root.as_str()]).expect(2, &["hosts/hosts.toml is no regular file"]);
+}
+
+#[test]
+fn what_cannot_be_written_or_read_is_said() {
+    let fleet = Fleet::new(&[GOOD]);
+    fleet.xtask(&["build-all", "--out-link", ""]).expect(2, &["--out-link ``", "Name a folder"]);
+    fleet.xtask(&["build-all", "--evaluate", "--json"]).expect(2, &["'--evaluate' cannot be used with '--json'"]);
+    fleet.xtask(&["report", "/nowhere"]).expect(2, &["cannot read /nowhere"]);
+    for args in [&["list"][..], &["why", "good"], &["build-all", "--evaluate"], &["matrix"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_drydock"));
+        let output = xtask.args(args).current_dir(&fleet.root).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("No space left on device") && !said.contains("panicked"), "{args:?}: {said}");
+    }
 }
 
 #[test]
@@ -170,8 +189,8 @@ fn a_new_host_that_would_be_wrong_changes_nothing() {
     let rows: [(&[&str], &str); 6] = [
         (&["pier", "--description", "d", "--system", "x86-64-linux"], "did you mean \"x86_64-linux\"?"),
         (&["pier", "--description", "d", "--artifact", "system", "--test", "live"], "needs the artifact `iso`"),
-        (&["pier", "--description", ""], "--description is missing"),
-        (&["pier"], "--description is missing"),
+        (&["pier", "--description", ""], "the description is empty"),
+        (&["pier"], "--description <TEXT>"),
         (&["Pier", "--description", "d"], "`Pier` cannot be a host"),
         (&["beacon", "--description", "d"], "there is a host `beacon` already"),
     ];
@@ -180,7 +199,7 @@ fn a_new_host_that_would_be_wrong_changes_nothing() {
         assert_eq!(files(), before, "{args:?}");
     }
     fs::remove_dir_all(fleet.path("templates")).unwrap();
-    fleet.xtask(&["new-host", "pier", "--description", "d"]).expect(2, &["no templates/host/", "--like HOST"]);
+    fleet.xtask(&["new-host", "pier", "--description", "d"]).expect(2, &["no templates/host/", "--like beacon"]);
     assert_eq!(files(), before);
 }
 

@@ -1,4 +1,4 @@
-//! A random number in, one change of a fleet out, described in words.
+//! Makes one random change of a fleet, and describes it in words.
 
 use std::{
     fs::{self, File, Permissions},

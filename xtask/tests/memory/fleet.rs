@@ -1,4 +1,4 @@
-//! A seed in, a fleet on disk out whose hosts depend on files in every way that the cache tells apart.
+//! Makes a random fleet whose hosts depend on files in every way that the memory tells apart.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! A fleet in, runs of build-all on it and what they came to out, compared with a run that has no cache.
+//! Runs build-all on a fleet, and compares what it came to with a run that has no cache.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,37 +1,117 @@
-//! The workflow files: every script is one call of this program, and the linters find faults that are planted.
+//! Holds the workflow files against the programs that they call, and has the linters find faults that are planted.
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::{Command, Output},
 };
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use tempfile::TempDir;
 
+use crate::{repository::Repository, scripts};
+
 fn workflows() -> Vec<(Utf8PathBuf, String)> {
-    let dir = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github/workflows");
-    let files = dir.read_dir_utf8().unwrap().map(|entry| entry.unwrap().path().to_owned());
-    let mut files: Vec<_> = files.map(|file| (file.clone(), fs::read_to_string(&file).unwrap())).collect();
-    files.sort();
+    let mut files = scripts::files();
+    files.retain(|(file, _)| file.as_str().contains("/.github/workflows/"));
     assert!(files.len() >= 3);
     files
 }
 
+/// The jobs of a workflow, with their text.
+fn jobs(text: &str) -> Vec<(&str, &str)> {
+    let body = text.split_once("\njobs:").unwrap().1;
+    let starts = |line: &str| line.starts_with("  ") && !line[2..].starts_with([' ', '#']) && line.ends_with(':');
+    let heads: Vec<&str> = body.lines().filter(|line| starts(line)).collect();
+    let at = |head: &str| body.find(&format!("\n{head}\n")).unwrap();
+    let ends = heads.iter().skip(1).map(|next| at(next)).chain([body.len()]);
+    heads.iter().zip(ends).map(|(head, end)| (head.trim().trim_end_matches(':'), &body[at(head)..end])).collect()
+}
+
 /// What the linters do not ask for: no logic in YAML, and a time limit for every job.
 #[test]
-fn every_script_is_one_call_of_xtask_and_every_job_has_a_time_limit() {
+fn every_script_is_one_call_and_every_job_has_a_time_limit() {
     for (file, text) in workflows() {
-        let lines: Vec<&str> = text.lines().collect();
-        for (n, line) in lines.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with("run:")) {
-            let script = if line.ends_with(">-") { lines[n + 1..n + 3].join(" ") } else { (*line).to_owned() };
-            assert!(script.trim_start().trim_start_matches("run: ").starts_with("cargo xtask ci "), "{file}: {script}");
+        assert_eq!(text.matches("run: ").count(), scripts::of(&text).len(), "{file}");
+        for script in scripts::of(&text) {
+            let prepares = ["cargo build --locked --package ", "chmod +x drydock-ci/program/"];
+            let prepares = prepares.iter().any(|start| script.starts_with(start));
+            assert!(scripts::call(&script).is_some() || prepares, "{file}: {script}");
             assert!(!script.contains([';', '&', '|']), "{file}: {script}");
         }
-        let jobs = text.split_once("\njobs:\n").unwrap().1;
-        let count =
-            jobs.lines().filter(|l| l.starts_with("  ") && !l[2..].starts_with([' ', '#']) && l.ends_with(':')).count();
-        assert!(count > 0);
-        assert_eq!(jobs.matches("\n    timeout-minutes: ").count(), count, "{file}");
+        for (job, text) in jobs(&text) {
+            assert_eq!(text.matches("\n    timeout-minutes: ").count(), 1, "{file}: {job}");
+        }
+    }
+}
+
+/// One job an architecture compiles; the others download the program, which an artifact has lost the permission to execute.
+#[test]
+fn jobs_that_do_not_compile_take_the_program_from_one_that_does() {
+    const ARTIFACT: &str = "name: program-${{ runner.arch }}\n";
+    let step = |text: &str, action: &str| {
+        text.split("\n      - ").find(|step| step.contains(action) && step.contains(ARTIFACT)).map(str::to_owned)
+    };
+    let mut compiling = Vec::new();
+    for (file, text) in workflows() {
+        let all = jobs(&text);
+        let uploads = |job: &str| {
+            let (_, text) = all.iter().find(|(name, _)| *name == job).unwrap();
+            step(text, "actions/upload-artifact@").is_some()
+        };
+        for (job, text) in &all {
+            let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{file}: {job} has no `{part}`"));
+            let scripts = scripts::of(text);
+            if text.contains("run: cargo ") {
+                compiling.push(format!("{} {job}", file.file_name().unwrap()));
+            }
+            for script in &scripts {
+                let path = script.split(' ').next().unwrap();
+                if let Some(program) = path.strip_prefix("target/debug/") {
+                    let build = scripts.iter().find(|script| script.starts_with("cargo build")).unwrap();
+                    assert!(build.split(' ').any(|word| word == program), "{file}: {job} does not compile {program}");
+                    assert!(at("run: cargo build") < at(path), "{file}: {job} calls {program} before it is compiled");
+                }
+                if path.starts_with("drydock-ci/program/") {
+                    let download = step(text, "actions/download-artifact@").unwrap();
+                    assert!(download.contains("path: drydock-ci/program"), "{file}: {job}: {download}");
+                    let downloaded = at(&download);
+                    let made_executable = at("run: chmod +x ");
+                    let chmod = scripts.iter().find(|script| script.starts_with("chmod")).unwrap();
+                    assert!(chmod.split(' ').any(|word| word == path), "{file}: {job}: {path} is not executable");
+                    assert!(downloaded < made_executable && made_executable < at(&format!("run: {path}")));
+                    let needs = text.lines().find_map(|line| line.trim().strip_prefix("needs: [")).unwrap();
+                    let needs: Vec<&str> = needs.trim_end_matches(']').split(", ").collect();
+                    // On one runner it is one program, on those of a matrix it may be any.
+                    let uploaders: Vec<&str> = all.iter().map(|(name, _)| *name).filter(|name| uploads(name)).collect();
+                    let mut waited_for = uploaders.iter().map(|name| needs.contains(name));
+                    let of_a_matrix = text.contains("runs-on: ${{ matrix.");
+                    let waits = if of_a_matrix { waited_for.all(|waits| waits) } else { waited_for.any(|waits| waits) };
+                    assert!(
+                        waits && !uploaders.is_empty(),
+                        "{file}: {job} waits for {needs:?} and not for {uploaders:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(compiling, ["ci.yml check", "ci.yml plan", "ci.yml program", "release.yml build", "update.yml update"]);
+}
+
+/// The outputs that jobs ask `plan` for are those that it sets.
+#[test]
+fn plan_sets_the_outputs_that_the_workflow_reads() {
+    let repository = Repository::new(&["a"]);
+    let file = repository.root.join("outputs");
+    let (code, _, stderr) = repository.xtask_with(&[("GITHUB_OUTPUT", file.as_str())], &["ci", "plan"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let set = fs::read_to_string(file).unwrap();
+    let set: BTreeSet<&str> = set.lines().map(|line| line.split_once('=').unwrap().0).collect();
+    let (_, text) = workflows().into_iter().find(|(file, _)| file.ends_with("ci.yml")).unwrap();
+    let word = |rest: &str| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap().to_owned();
+    for prefix in ["steps.plan.outputs.", "needs.plan.outputs."] {
+        let read: BTreeSet<String> = text.split(prefix).skip(1).map(word).collect();
+        assert_eq!(read, set.iter().map(|name| (*name).to_owned()).collect(), "{prefix}");
     }
 }
 
@@ -50,7 +130,7 @@ fn found_in(program: &str, args: &[&str], from: &str, to: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs zizmor and actionlint; `cargo xtask ci` runs it and says where they are not installed"]
+#[ignore = "needs zizmor and actionlint; `cargo chores check` runs it and says where they are not installed"]
 fn with_linters_planted_faults_are_found() {
     let zizmor = ["--offline", "--persona", "pedantic"];
     // The linter, what is replaced by what, and a word of what it says.

@@ -31,7 +31,7 @@ fn plan_entries_report_and_gate_run_and_the_gate_opens() {
         "## All 2 jobs are done",
         "the gate is open",
         "matrix: succeeded",
-        "check: not run here",
+        "comment: not written",
     ];
     check(repository.xtask(&LOCAL), 0, &present, &[]);
 }

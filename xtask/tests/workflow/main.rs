@@ -6,3 +6,4 @@ mod lint;
 mod local;
 mod random;
 mod repository;
+mod scripts;

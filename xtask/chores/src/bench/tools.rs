@@ -1,4 +1,4 @@
-//! A fleet in, the command lines of everybody who can evaluate or build it out.
+//! Makes the command lines of everybody who can evaluate or build a fleet.
 
 use std::{env, fs, thread};
 

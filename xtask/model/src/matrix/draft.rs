@@ -1,4 +1,4 @@
-//! What is known of a new host in, the text of hosts.toml with its row at the end out. Pure; every other
+//! Adds the row of a new host at the end of the text of hosts.toml. Pure; every other
 //! character of the file stays.
 
 use std::fmt::Write as _;
@@ -52,18 +52,6 @@ impl Draft {
         let mut folders = folders.to_vec();
         folders.push(self.name.clone());
         Matrix::parse(&self.append_to(text), &folders)
-    }
-
-    /// What is wrong with one line of the row, such as the one of `system`; for whoever types it.
-    pub fn wrong(&self, text: &str, line: &str) -> Option<Problem> {
-        let whole = self.append_to(text);
-        let problems = Matrix::parse(&whole, &[]).err()?;
-        let row = whole.len() - self.row().len()..;
-        let is_of_line = |problem: &Problem| {
-            let start = whole[..problem.span.start].rfind('\n').map_or(0, |newline| newline + 1);
-            row.contains(&problem.span.start) && whole[start..].starts_with(&format!("{line} ="))
-        };
-        problems.into_iter().find(is_of_line)
     }
 }
 
@@ -132,13 +120,5 @@ mod tests {
         }
         let twice = draft("web").append_to(DEFAULTS);
         assert!(draft("web").check(&twice, &["web".into()]).is_err());
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_line_is_told_for_that_line_only() {
-        let draft = Draft { system: Some("x86".into()), tests: Some(vec!["lve".into()]), ..draft("web") };
-        assert!(draft.wrong(DEFAULTS, "system").unwrap().message.contains("unknown system `x86`"));
-        assert!(draft.wrong(DEFAULTS, "tests").unwrap().help.contains("did you mean \"live\"?"));
-        assert_eq!(draft.wrong(DEFAULTS, "tags"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of the matrix and the folders under hosts/ in, what only one of the two has out.
+//! Finds hosts that have a row in the matrix and no folder under hosts/, or the reverse.
 
 use std::{io, ops::Range};
 

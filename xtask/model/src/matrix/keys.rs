@@ -1,4 +1,4 @@
-//! One TOML table in, the typed values of its keys out: `[defaults]` and a host's row share them.
+//! Reads the keys that `[defaults]` and a host's row share.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! hosts/hosts.toml in, the matrix of hosts out, or everything that is wrong with the file at once.
+//! Reads hosts/hosts.toml, the matrix of hosts, or says everything that is wrong with the file at once.
 
 mod draft;
 mod folders;
@@ -49,6 +49,9 @@ impl Matrix {
     /// that is wrong; `shown` is what a person calls the file from where they are.
     pub fn read(root: &Utf8Path, shown: &Utf8Path) -> Result<Self> {
         let file = root.join(FILE);
+        if std::fs::metadata(&file).is_ok_and(|meta| !meta.is_file()) {
+            return Err(usage(format!("{shown} is no regular file, so it is not read")));
+        }
         let bytes = std::fs::read(&file).map_err(|error| match error.kind() {
             ErrorKind::NotFound => usage(format!(
                 "{shown} does not exist, so there is no fleet here\n  \

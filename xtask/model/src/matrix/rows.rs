@@ -1,4 +1,4 @@
-//! TOML tables in, hosts out: which tables and rows there are, and how defaults reach a row.
+//! Makes hosts of TOML tables: which tables and rows there are, and how defaults reach a row.
 
 use std::ops::Range;
 

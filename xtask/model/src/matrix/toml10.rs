@@ -1,4 +1,4 @@
-//! Bytes in, TOML 1.0 tables with spans out. The `toml` crate reads TOML 1.1 and dates, which Nix's
+//! Parses TOML 1.0 with spans. The `toml` crate reads TOML 1.1 and dates, which Nix's
 //! `builtins.fromTOML` does not: whatever the two would understand differently is a problem here.
 
 use std::ops::Range;

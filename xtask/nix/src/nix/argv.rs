@@ -1,4 +1,4 @@
-//! Every Nix command line: values in, argv out. Pure, so that each is tested as text and can be printed,
+//! Builds every Nix command line. Pure, so that each is tested as text and can be printed,
 //! ready to paste, when it fails.
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -139,8 +139,12 @@ pub fn flake_metadata(source: Source<'_>) -> Vec<String> {
 }
 
 /// Brings every input in flake.lock up to date.
-pub fn flake_update() -> Vec<String> {
-    nix(["flake", "update"])
+pub fn flake_update(version: Version, inputs: &[String]) -> Vec<String> {
+    let inputs = inputs.iter().map(String::as_str);
+    match version >= (Version { major: 2, minor: 19 }) || inputs.len() == 0 {
+        true => nix(["flake", "update"].into_iter().chain(inputs)),
+        false => nix(["flake", "lock"].into_iter().chain(inputs.flat_map(|input| ["--update-input", input]))),
+    }
 }
 
 /// The size of a path's closure, in words that a remote shell takes as they are.
@@ -231,6 +235,11 @@ pub fn build_again(drv: &str) -> Vec<String> {
 pub fn dry_run(drvs: &[&str]) -> Vec<String> {
     let head = ["build", "--no-link", "--dry-run"].map(str::to_owned).into_iter();
     nix(head.chain(drvs.iter().map(|drv| format!("{drv}^*"))))
+}
+
+/// Copies paths and everything that they refer to into another store.
+pub fn copy_to<'a>(store: &'a str, paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    nix(["copy", "--to", store].into_iter().chain(paths))
 }
 
 /// All derivations that the given ones depend on, themselves included.
@@ -327,6 +336,7 @@ mod tests {
             "nix … build --no-link --print-out-paths --override-input nixpkgs path:/n --no-write-lock-file path:/f#x.driver",
         );
         check(&build_output("/a.drv"), "nix … build --no-link --print-out-paths '/a.drv^*'");
+        check(&copy_to("file:///c", ["/a", "/b"].into_iter()), "nix … copy --to file:///c /a /b");
         check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(

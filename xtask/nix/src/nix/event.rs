@@ -1,4 +1,4 @@
-//! Lines of Nix's internal-json log in, the events that matter out. Numbers are those of `logging.hh` in
+//! Reads the events that matter from Nix's internal-json log. Numbers are those of `logging.hh` in
 //! Nix; unknown ones are ignored because forks give them other meanings.
 
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Remote builders as lines of machines(5) in, which of them answer out. Nix itself tries a dead builder
+//! Asks remote builders, given as lines of machines(5), whether they answer. Nix itself tries a dead builder
 //! again for every derivation, so it is told only of those that live.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What Nix prints as JSON or text in, values out, whatever its version.
+//! Reads what Nix prints as JSON or text, whatever its version.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The text of `nix config show` in, the few settings that decisions depend on out.
+//! Reads the few settings that decisions depend on from `nix config show`.
 
 use std::{collections::BTreeMap, fs};
 

@@ -1,4 +1,4 @@
-//! The text of `nix --version` in, an ordered version out.
+//! Reads and orders versions of Nix.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Signals in, the end of every child's process group out.
+//! Ends every child's process group when a signal comes.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! argv in, a finished child out: streams its lines, ends it at a deadline or an interrupt with its whole
+//! Runs a child process: streams its lines, ends it at a deadline or an interrupt with its whole
 //! process group. The only file that starts processes.
 
 mod cancel;

@@ -1,4 +1,4 @@
-//! argv in, a child out that is spoken to line by line, for as long as it has something to answer.
+//! Talks to a child process line by line, for as long as it has something to answer.
 
 use std::{
     io::Write as _,

@@ -19,8 +19,46 @@ pub fn find_on_path(program: &str) -> Option<Utf8PathBuf> {
 pub fn quote(word: &str) -> String {
     // `#` stands in every installable and is harmless inside a word; it starts a comment only at the front.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,^#".contains(c);
-    match !word.is_empty() && !word.starts_with('#') && word.chars().all(plain) {
-        true => word.to_owned(),
+    if !word.is_empty() && !word.starts_with('#') && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    // What moves the cursor, begins a line of its own or turns the direction of writing is written out, as bash and zsh
+    // read it.
+    let deceptive = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    match word.chars().any(deceptive) {
+        true => {
+            let escaped = word.chars().map(|c| match c {
+                '\'' | '\\' => format!("\\{c}"),
+                '\n' => "\\n".to_owned(),
+                c if deceptive(c) => format!("\\u{:04x}", u32::from(c)),
+                c => c.to_string(),
+            });
+            format!("$'{}'", escaped.collect::<String>())
+        }
         false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{Cancel, Invocation};
+
+    #[test]
+    fn a_shell_reads_a_quoted_word_as_it_was() {
+        let rows = [
+            ("plain/a-b_c.nix#x", "plain/a-b_c.nix#x"),
+            ("", "''"),
+            ("it's #1", r"'it'\''s #1'"),
+            ("two\nlines", r"$'two\nlines'"),
+            ("::error::\r\u{1b}[2J'\\", r"$'::error::\u000d\u001b[2J\'\\'"),
+            ("gpj.\u{202e}exe", r"$'gpj.\u202eexe'"),
+        ];
+        for (word, expected) in rows {
+            assert_eq!(quote(word), expected);
+            let script = format!("printf '%s|' {expected}");
+            let bash = Invocation::new(["bash", "-c", &script]).env("LC_ALL", "C.UTF-8");
+            assert_eq!(bash.read(&Cancel::default()).unwrap(), format!("{word}|"));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What `nix derivation show --recursive` prints in, a graph of derivations out, whatever Nix's version.
+//! Reads a graph of derivations from `nix derivation show --recursive`, whatever Nix's version.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! The derivations of a fleet at two revisions in, what that means for each host out.
+//! Compares the derivations of a fleet at two revisions, host by host.
 
 use std::collections::{BTreeMap, BTreeSet};
 

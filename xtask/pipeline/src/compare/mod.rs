@@ -1,4 +1,4 @@
-//! Two states of a fleet in, what differs between them out. Works on derivations, so that nothing has to be
+//! Compares two states of a fleet. Works on derivations, so that nothing has to be
 //! built; where outputs exist their sizes are compared as well.
 
 pub mod affected;

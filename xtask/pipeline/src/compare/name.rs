@@ -1,4 +1,4 @@
-//! A store path or a derivation's name in, its parts out, split as Nix splits them.
+//! Splits the names of store paths and derivations as Nix splits them.
 
 /// A package's name without its version, and the version, as `builtins.parseDrvName` splits them: the
 /// version starts after the first dash that is not followed by a letter (`DrvName` in Nix's names.cc).

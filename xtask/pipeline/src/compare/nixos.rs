@@ -1,4 +1,4 @@
-//! A NixOS system's derivations in, what an administrator asks about it out: units, users, kernel
+//! Finds in a NixOS system's derivations what an administrator asks about: units, users, kernel
 //! parameters. Nothing is built; a fact that the derivations do not hold is absent, not empty.
 
 use std::collections::{BTreeMap, BTreeSet};

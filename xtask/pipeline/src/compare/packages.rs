@@ -1,4 +1,4 @@
-//! Two sets of package names in, what came, went and changed its version out.
+//! Tells which packages came, went or changed their version.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

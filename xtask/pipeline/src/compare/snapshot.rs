@@ -1,4 +1,4 @@
-//! One state of a host in, everything about it that is compared out; two of them in, their difference out.
+//! Collects what is compared of one state of a host, and compares two.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Two derivations in, the first things that make them differ out: what a reviewer would find by walking
+//! Finds the first things that make two derivations differ: what a reviewer would find by walking
 //! down both graphs side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -4,10 +4,15 @@
 //! last one is done, goes on after an error, and keeps what hosts share. What it prints for people is not
 //! read; each answer is a `builtins.trace` of our own, as is the word that marks the end of an answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
+use camino::Utf8Path;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Limits, Reply, Sources};
 use crate::{
@@ -49,6 +54,8 @@ pub enum Answer {
     Made(String),
     /// The flake has no such job.
     Missing,
+    /// The job is no derivation that Nix has instantiated; why, in words.
+    Malformed(String),
     /// Evaluation failed; what Nix wrote.
     Threw(String),
     /// The process is gone; what it wrote about this.
@@ -120,7 +127,7 @@ impl Evaluator {
                     }
                     // The next question need not wait for the mark behind this answer.
                     Some(Marker::Done { drv, out, system }) => {
-                        return Answer::Done(Derivation { drv: drv.into(), out: out.into(), system });
+                        return instantiated(&drv, &out, &system).map_or_else(Answer::Malformed, Answer::Done);
                     }
                     Some(Marker::Made { path }) => return Answer::Made(path),
                     Some(Marker::Missing) => return Answer::Missing,
@@ -149,7 +156,7 @@ impl Evaluator {
 #[serde(tag = "word", rename_all = "lowercase")]
 enum Marker {
     Begin,
-    Done { drv: String, out: String, system: String },
+    Done { drv: Value, out: Value, system: Value },
     Made { path: String },
     Missing,
     Itself { path: bool },
@@ -159,6 +166,33 @@ enum Marker {
 impl Marker {
     fn parse(nonce: &str, line: &str) -> Option<Self> {
         serde_json::from_str(line.strip_prefix("trace: ")?.strip_prefix(nonce)?).ok()
+    }
+}
+
+/// A derivation, if that is what a job's `drvPath`, `outPath` and `system` are of: anything can stand there.
+fn instantiated(drv: &Value, out: &Value, system: &Value) -> Result<Derivation, String> {
+    let (Some(drv), Some(out), Some(system)) = (drv.as_str(), out.as_str(), system.as_str()) else {
+        return Err(format!("drvPath, outPath and system are texts, and here they are {drv}, {out} and {system}"));
+    };
+    let (drv, out) = (Utf8Path::new(drv), Utf8Path::new(out));
+    // A store path as `store-api` in Nix has it: the store's folder, 32 characters of a hash, a name.
+    let is_store_path = |path: &Utf8Path| {
+        let name = path.file_name().unwrap_or_default().split_once('-');
+        path.is_absolute() && name.is_some_and(|(hash, name)| hash.len() == 32 && !name.is_empty())
+    };
+    if !is_store_path(drv) || drv.extension() != Some("drv") {
+        return Err(format!("its drvPath, `{drv}`, is no store path of a derivation"));
+    }
+    if !is_store_path(out) || drv.parent() != out.parent() {
+        return Err(format!("its outPath, `{out}`, is no store path"));
+    }
+    match fs::read(drv) {
+        Ok(text) if memchr::memmem::find(&text, out.as_str().as_bytes()).is_none() => {
+            Err(format!("its outPath, `{out}`, is no output of its drvPath, {drv}"))
+        }
+        // Where the store is another machine's, that one will tell.
+        Err(_) if drv.parent().is_some_and(Utf8Path::is_dir) => Err(format!("its drvPath, {drv}, is not there")),
+        _ => Ok(Derivation { drv: drv.to_owned(), out: out.to_owned(), system: system.to_owned() }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an evaluator said before it gave up in, the failure of a job out.
+//! Makes the failure of a job from what its evaluator said.
 
 use camino::Utf8Path;
 
@@ -40,6 +40,11 @@ impl Explainer<'_> {
     pub fn missing(&mut self, id: &JobId) -> Failure {
         let message = format!("the flake has no hydraJobs.{id}, although hosts/hosts.toml asks for it");
         self.failure(id, message, "")
+    }
+
+    /// A job that is no derivation, and why not.
+    pub fn malformed(&mut self, id: &JobId, why: &str) -> Failure {
+        self.failure(id, format!("hydraJobs.{id} is no derivation: {why}"), "")
     }
 
     fn failure(&mut self, id: &JobId, message: String, said: &str) -> Failure {
@@ -104,10 +109,13 @@ fn source_prefixes(sources: Sources<'_>, cancel: &Cancel) -> Vec<String> {
         .collect()
 }
 
-/// The innermost error of a trace: from its last `error:` to the end, without source excerpts.
+/// The innermost error of a trace: from the last `error:` that begins a paragraph to the end, without source excerpts. An
+/// error's own text may have lines that begin so.
 fn last_error(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let Some(start) = lines.iter().rposition(|line| line.trim_start().starts_with("error:")) else {
+    let is_error = |at: usize| lines[at].trim_start().starts_with("error:");
+    let begins = |at: &usize| is_error(*at) && (*at == 0 || lines[at - 1].trim().is_empty());
+    let Some(start) = (0..lines.len()).rev().find(begins).or_else(|| (0..lines.len()).find(|&at| is_error(at))) else {
         return text.trim().lines().last().unwrap_or_default().to_owned();
     };
     let is_excerpt = |line: &str| {
@@ -117,7 +125,7 @@ fn last_error(text: &str) -> String {
     let kept =
         lines[start..].iter().map(|line| line.trim()).filter(|line| !is_excerpt(line) && !line.starts_with("at "));
     let joined = kept.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
-    joined.trim_start_matches("error:").trim().to_owned()
+    joined.strip_prefix("error:").unwrap_or(&joined).trim().to_owned()
 }
 
 /// The innermost place of a trace that lies in the fleet's own sources.
@@ -158,5 +166,13 @@ mod tests {
         assert_eq!(last_error(text), "stack overflow; max-call-depth exceeded");
         let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
         assert_eq!(position(text, &["/nix/store/abc-source".into()], root).unwrap().line, 8);
+    }
+
+    #[test]
+    fn an_error_whose_text_looks_like_errors_is_shown_whole() {
+        let trace = "error:\n       … while calling the 'throw' builtin\n         at /a.nix:7:14:\n            7| d = throw\n             |     ^\n\n       error: error: a\n       error: b\n";
+        assert_eq!(last_error(trace), "error: a\nerror: b");
+        assert_eq!(last_error("error: x\nerror: y\n"), "x\nerror: y");
+        assert_eq!(last_error("no error at all\nlast words"), "last words");
     }
 }

@@ -218,6 +218,7 @@ impl Seat<'_> {
                 }
                 Answer::Threw(said) => self.explainer.threw(&job.id, &said),
                 Answer::Missing | Answer::Made(_) => self.explainer.missing(&job.id),
+                Answer::Malformed(why) => self.explainer.malformed(&job.id, &why),
                 Answer::Ended(end, said) => {
                     drop(self.leave(on_reply));
                     match end {

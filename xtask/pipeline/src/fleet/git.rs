@@ -1,15 +1,16 @@
-//! A fleet in a Git work tree in, an error out if Nix would not see part of it: a Git flake holds what Git
-//! tracks and nothing else (nix3-flake(1), "git").
+//! Refuses a fleet in a Git work tree of which Nix would not see a part: a Git flake holds what Git tracks and nothing
+//! else (nix3-flake(1), "git").
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use camino::Utf8Path;
 
 use crate::{
     diagnostic::{lacking, usage, warn},
+    git::git,
     matrix::{self, Matrix},
-    process::{Cancel, Invocation, on_path, quote},
+    process::{Cancel, on_path, quote},
 };
 
 /// What Git says about the files of a fleet, relative to its root.
@@ -74,7 +75,7 @@ fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
         false => "hosts".to_owned(),
     };
     let what = match has(&files.tracked, "hosts") {
-        true => hidden.join(", "),
+        true => hidden.iter().map(|path| quote(path)).collect::<Vec<_>>().join(", "),
         false if hidden.contains(&"flake.nix") => "flake.nix and hosts/".to_owned(),
         false => "hosts/".to_owned(),
     };
@@ -84,7 +85,7 @@ fn refusal(root: &Utf8Path, hidden: &[&str], files: &Files) -> String {
         quote(root.as_str())
     );
     if !empty.is_empty() {
-        let names = empty.iter().map(|path| **path).collect::<Vec<_>>().join(", ");
+        let names = empty.iter().map(|path| quote(path)).collect::<Vec<_>>().join(", ");
         text += &format!("\n  Nothing in {names} can be added: it is empty, or .gitignore excludes it.");
     }
     text
@@ -159,13 +160,6 @@ pub fn add(root: &Utf8Path, paths: &[&str], cancel: &Cancel) -> Option<String> {
         Ok(said) => Some(said.stderr.trim().to_owned()),
         Err(error) => Some(format!("{error:#}")),
     }
-}
-
-/// Git, about the repository that the folder is in. A hook sets variables for the repository that runs it.
-fn git<'a>(root: &Utf8Path, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
-    let git = Invocation::new(["git", "--no-optional-locks"].into_iter().chain(arguments)).dir(root);
-    let variables = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
-    variables.into_iter().fold(git, Invocation::env_remove).timeout(Duration::from_secs(30))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What was seen of a batch in, why a derivation of it has no output out.
+//! Explains why a derivation of a batch has no output.
 
 use std::collections::{BTreeSet, HashMap};
 

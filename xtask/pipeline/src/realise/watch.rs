@@ -1,4 +1,4 @@
-//! What Nix says while it works in, what it does now and what was seen of each derivation out.
+//! Watches what Nix says while it builds: what it does now, and what became of each derivation.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

@@ -22,23 +22,26 @@ use crate::{
     },
     process::Cancel,
     progress::Progress,
+    push::Cache,
     record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
     timings::Timings,
 };
 
-pub use recall::Remembered;
 pub use stages::Derived;
 
 /// How the jobs of a run are evaluated and realised.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub remembered: Remembered,
+    /// Whether earlier runs save work, and this one later ones.
+    pub remember: bool,
     /// Evaluator processes at once; as many as cores and free memory allow if `None`.
     pub evaluators: Option<usize>,
     /// Wall-clock time of one job's evaluation.
     pub eval_timeout: Duration,
     pub allow_ifd: bool,
     pub build: BuildOptions,
+    /// Where finished outputs are pushed to.
+    pub push: Option<Cache>,
     /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
     pub roots: Option<Utf8PathBuf>,
 }
@@ -46,11 +49,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            remembered: Remembered::default(),
+            remember: true,
             evaluators: None,
             eval_timeout: Duration::from_secs(1800),
             allow_ifd: false,
             build: BuildOptions::default(),
+            push: None,
             roots: None,
         }
     }
@@ -74,8 +78,6 @@ pub struct Finished {
     /// Sorted by job id.
     pub jobs: Vec<JobRecord>,
     pub seconds: StageSeconds,
-    /// True if `--verify-cache` found something remembered to be wrong.
-    pub misremembered: bool,
 }
 
 impl<'a> Run<'a> {
@@ -130,7 +132,6 @@ impl Finished {
         self.jobs.sort_by(|a, b| a.job.cmp(&b.job));
         self.seconds.evaluate += other.seconds.evaluate;
         self.seconds.build += other.seconds.build;
-        self.misremembered |= other.misremembered;
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc::Sender},
     time::Instant,
 };
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 
 use super::{Finished, Run, clock::Clock, stages::Realise};
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 /// What is known of each job while the stages run.
 pub struct Records<'a> {
     run: &'a Run<'a>,
+    /// Takes outputs that are to be pushed.
+    finished: Option<Sender<Utf8PathBuf>>,
     started: Instant,
     state: Mutex<State>,
 }
@@ -35,11 +38,15 @@ struct State {
 }
 
 impl<'a> Records<'a> {
-    pub fn new<'j>(jobs: impl Iterator<Item = &'j Job>, run: &'a Run<'a>) -> Self {
+    pub fn new<'j>(
+        jobs: impl Iterator<Item = &'j Job>,
+        run: &'a Run<'a>,
+        finished: Option<Sender<Utf8PathBuf>>,
+    ) -> Self {
         let blank = |job: &Job| JobRecord::new(job, Outcome::NotRun { reason: "interrupted".into() });
         let records = jobs.map(|job| (job.id.clone(), blank(job))).collect();
         let state = State { records, reads: BTreeMap::new(), outgrew: vec![], seconds: StageSeconds::default() };
-        Self { run, started: Instant::now(), state: Mutex::new(state) }
+        Self { run, finished, started: Instant::now(), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -96,6 +103,11 @@ impl<'a> Records<'a> {
             record.outcome = outcome.clone();
             record.build_seconds = took;
             record.machine = machine;
+            if let (Some(finished), Some(derivation), true) = (&self.finished, &record.derivation, outcome.is_success())
+            {
+                // Who pushes outlives the records.
+                let _ = finished.send(derivation.out.clone());
+            }
         });
         self.run.progress.tell(Event::Ended(id.clone(), outcome));
     }
@@ -161,6 +173,6 @@ impl<'a> Records<'a> {
 
     pub fn finish(self) -> Finished {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Finished { jobs: state.records.into_values().collect(), seconds: state.seconds, misremembered: false }
+        Finished { jobs: state.records.into_values().collect(), seconds: state.seconds }
     }
 }

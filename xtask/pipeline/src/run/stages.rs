@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    sync::{OnceLock, mpsc},
     thread,
 };
 
@@ -12,9 +12,7 @@ use super::{Finished, Run, clock::Clock, cores, recall::Recall, records::Records
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED},
     eval::{self, Limits, Sources},
-    fleet,
     job::{Artifact, Derivation, Failure, Job, JobId, Outcome, Target},
-    memory::Recalled,
     nix::{Builder, argv::BuildOptions, remote},
     process::Cancel,
     progress::Event,
@@ -34,13 +32,11 @@ pub struct Derived {
     pub failures: BTreeMap<JobId, Failure>,
     /// How many of the derivations an earlier run had remembered.
     pub remembered: usize,
-    /// True if `--verify-cache` found something remembered to be wrong.
-    pub misremembered: bool,
 }
 
 impl Derived {
     pub fn exit_code(&self, cancel: &Cancel) -> u8 {
-        match (cancel.is_set(), self.failures.is_empty() && !self.misremembered) {
+        match (cancel.is_set(), self.failures.is_empty()) {
             (true, _) => INTERRUPTED,
             (false, true) => DONE,
             (false, false) => FAILED,
@@ -54,12 +50,13 @@ impl Run<'_> {
         self.progress.expect(jobs.len());
         let recall = self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))?;
         let known = recall.known();
-        let records = Records::new(jobs.iter().filter(|job| !known.contains_key(&job.id)), self);
+        let unknown = jobs.iter().filter(|job| !known.contains_key(&job.id));
+        let records = Records::new(unknown, self, None);
         let nothing = |_, _| Ok(());
-        Stages { run: self, recall: &recall, records: &records, realise: &nothing }.pass(jobs, &known, 1, vec![])?;
-        let misremembered = !recall.learn(|| records.evaluated());
+        Stages { run: self, recall: &recall, records: &records, realise: &nothing }.pass(jobs, 1, vec![])?;
+        recall.learn(|| records.evaluated());
         self.progress.finish();
-        let mut derived = Derived { remembered: known.len(), misremembered, ..Derived::default() };
+        let mut derived = Derived { remembered: known.len(), ..Derived::default() };
         for record in records.finish().jobs {
             match (record.outcome, record.derivation) {
                 (Outcome::Failed(failure), _) => drop(derived.failures.insert(record.job, failure)),
@@ -67,7 +64,7 @@ impl Run<'_> {
                 _ => {}
             }
         }
-        derived.derivations.extend(known.into_iter().map(|(id, recalled)| (id, recalled.derivation)));
+        derived.derivations.extend(known.iter().map(|(id, recalled)| (id.clone(), recalled.derivation.clone())));
         Ok(derived)
     }
 
@@ -80,10 +77,26 @@ impl Run<'_> {
             scope.spawn(|| self.source());
             self.timings.step("look up what is remembered", || Recall::look_up(self, jobs))
         })?;
+        let finished = thread::scope(|scope| {
+            let pushing = self.options.push.as_ref().map(|cache| {
+                let (finished, outs) = mpsc::channel();
+                scope.spawn(move || cache.follow(self, &outs));
+                finished
+            });
+            let records = Records::new(jobs.iter(), self, pushing);
+            self.realise_recalled(jobs, &recall, &records)?;
+            recall.learn(|| records.evaluated());
+            // Ends the pushing when all has come through.
+            Ok(records.finish())
+        });
+        self.progress.finish();
+        finished
+    }
+
+    fn realise_recalled(&self, jobs: &[Job], recall: &Recall<'_>, records: &Records<'_>) -> Result<()> {
         let known = recall.known();
-        let records = Records::new(jobs.iter(), self);
         let mut ready = Vec::new();
-        for (id, recalled) in &known {
+        for (id, recalled) in known {
             records.record(id, |record| record.derivation = Some(recalled.derivation.clone()));
             match recalled.present {
                 true => records.end(id, Outcome::Present, None, None),
@@ -91,18 +104,15 @@ impl Run<'_> {
             }
         }
         // Where everything is there already, nobody needs to know what this machine could build.
-        if !ready.is_empty() || known.len() < jobs.len() {
-            self.realise_all(jobs, &known, ready, &recall, &records)?;
+        if ready.is_empty() && known.len() == jobs.len() {
+            return Ok(());
         }
-        let misremembered = !recall.learn(|| records.evaluated());
-        self.progress.finish();
-        Ok(Finished { misremembered, ..records.finish() })
+        self.realise_all(jobs, ready, recall, records)
     }
 
     fn realise_all(
         &self,
         jobs: &[Job],
-        known: &BTreeMap<JobId, Recalled>,
         ready: Vec<(JobId, Derivation)>,
         recall: &Recall<'_>,
         records: &Records<'_>,
@@ -125,7 +135,7 @@ impl Run<'_> {
                 let choose = || self.choose_builders(jobs);
                 let _ = chosen.set(self.timings.step("ask who can build", choose));
             });
-            Stages { run: self, recall, records, realise: &realise }.pass(jobs, known, realisers, ready)
+            Stages { run: self, recall, records, realise: &realise }.pass(jobs, realisers, ready)
         })?;
         chosen.into_inner().map_or(Ok(()), |chosen| chosen.map(drop))
     }
@@ -177,20 +187,11 @@ struct Stages<'r> {
 impl Stages<'_> {
     /// Evaluates the jobs that are not known, and hands derivations on while others are evaluated, those that are ready
     /// first.
-    fn pass(
-        &self,
-        jobs: &[Job],
-        known: &BTreeMap<JobId, Recalled>,
-        realisers: usize,
-        ready: Vec<(JobId, Derivation)>,
-    ) -> Result<()> {
+    fn pass(&self, jobs: &[Job], realisers: usize, ready: Vec<(JobId, Derivation)>) -> Result<()> {
         let Self { run, recall, records, realise } = self;
-        let groups = by_host(jobs.iter().filter(|job| !known.contains_key(&job.id)));
+        let groups = by_host(jobs.iter().filter(|job| !recall.known().contains_key(&job.id)));
         if groups.is_empty() && ready.is_empty() {
             return Ok(());
-        }
-        if !groups.is_empty() {
-            fleet::slow_inputs(&run.fleet).into_iter().for_each(|text| run.progress.tell(Event::Note(text)));
         }
         let budget = eval::memory_budget();
         let most = run.options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget));

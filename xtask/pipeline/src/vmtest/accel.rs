@@ -1,4 +1,4 @@
-//! What was asked for and the truth about KVM in, the accelerator and the words to announce it out.
+//! Chooses the accelerator of a guest by what was asked for and by whether KVM works.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! A file name and a size in, a disk image that a machine may write to out.
+//! Makes and opens disk images that a machine may write to.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A processor in, the UEFI firmware for its virtual machines out, wherever the distribution put it.
+//! Finds the UEFI firmware for virtual machines, wherever the distribution put it.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A machine in, the truth about its KVM out: a virtual machine is really started, because /dev/kvm exists
+//! Finds out whether KVM works here: a virtual machine is really started, because /dev/kvm exists
 //! on many machines where it aborts or hangs (nested virtualisation, container hosts, CI runners).
 
 use std::{
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs QEMU; `cargo xtask ci` runs it and says where there is none"]
+    #[ignore = "needs QEMU; `cargo chores check` runs it and says where there is none"]
     fn with_qemu_a_regular_file_is_no_kvm_and_the_guest_runs_under_tcg() {
         let qemu = program().unwrap();
         let dir = Temporary::new().unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs QEMU; `cargo xtask ci` runs it and says where there is none"]
+    #[ignore = "needs QEMU; `cargo chores check` runs it and says where there is none"]
     fn with_qemu_the_other_processors_guest_runs_too() {
         let qemu = find_on_path("qemu-system-aarch64").unwrap();
         let rom = Rom::write("aarch64").unwrap();

@@ -1,4 +1,4 @@
-//! Nothing in, the smallest guests that prove a virtual machine out: firmware images, as bytes.
+//! Makes the smallest guests that prove a virtual machine: firmware images, as bytes.
 //!
 //! A KVM that is broken by a nested hypervisor aborts or hangs where real guests do: on entering protected
 //! or long mode, on mapped device registers, on the first timer interrupt. So the x86 guest goes through all

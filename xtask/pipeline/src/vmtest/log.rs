@@ -1,4 +1,4 @@
-//! A test driver's log in, line by line; subtests with their times, the end of each console, and screenshots out.
+//! Reads a test driver's log: subtests with their times, the end of each console, and screenshots.
 //!
 //! The words are those of nixpkgs' driver (`nixos/lib/test-driver/src/test_driver/logger.py`), which the embedded
 //! fleet's driver also uses. What a driver adds for us, because a failed Nix build keeps nothing but its log, is

@@ -1,4 +1,4 @@
-//! What a virtual machine is made of in, QEMU's command line out; pure, so that each is tested as text.
+//! Builds QEMU's command line for a virtual machine; pure, so that each is tested as text.
 
 use camino::{Utf8Path, Utf8PathBuf};
 

@@ -56,6 +56,8 @@ impl Run<'_> {
     /// asked.
     pub fn test(&self, jobs: &[Job], how: &TestOptions) -> Result<Finished> {
         let began = Instant::now();
+        // The record names the commit that is evaluated now, not the one that is there when the tests end.
+        self.source();
         let derived = self.evaluate(jobs)?;
         let evaluate = began.elapsed().as_secs_f64();
         let choices = self.timings.step("try KVM where it matters", || self.accelerators(jobs, &derived, how.wish))?;
@@ -65,9 +67,13 @@ impl Run<'_> {
         let session = Session { run: self, how, settings, choices, build };
         session.announcement().into_iter().for_each(|line| self.progress.tell(Event::Note(line)));
         let jobs = session.all(jobs, derived)?;
+        let passed = jobs.iter().filter(|job| job.outcome.is_success()).filter_map(|job| job.derivation.as_ref());
+        let outs: Vec<Utf8PathBuf> =
+            passed.map(|derivation| derivation.out.clone()).filter(|out| out.exists()).collect();
+        self.options.push.iter().filter(|_| !outs.is_empty()).for_each(|cache| cache.push(self, &outs));
         self.progress.finish();
         let seconds = StageSeconds { evaluate, build: began.elapsed().as_secs_f64() - evaluate, ..Default::default() };
-        Ok(Finished { jobs, seconds, misremembered: false })
+        Ok(Finished { jobs, seconds })
     }
 
     /// The accelerator of every test. KVM is tried at most once, and only if an answer depends on it. Where there is no

@@ -24,7 +24,7 @@ use crate::{
     },
     run::Run,
     setup,
-    shard::Entry,
+    shard::MatrixEntry,
     vmtest::session::TestOptions,
 };
 
@@ -82,7 +82,7 @@ fn share(flags: &flags::Entry) -> Result<(String, String)> {
         return Ok((flags.name.clone().unwrap_or_default(), flags.jobs.clone().unwrap_or_default()));
     };
     let plan = PlanFile::read(plan)?;
-    let fits = |entry: &&Entry| flags.system.as_ref().is_none_or(|system| *system == entry.system);
+    let fits = |entry: &&MatrixEntry| flags.system.as_ref().is_none_or(|system| *system == entry.system);
     let own = plan.entries.iter().filter(fits).skip(usize::from(index) - 1).step_by(of.into());
     let jobs: Vec<&str> = own.map(|entry| entry.jobs.as_str()).collect();
     Ok((format!("{}-runner-{index}", flags.system.as_deref().unwrap_or("any")), jobs.join(" ")))

@@ -1,4 +1,4 @@
-//! The step `gate`: results of the jobs before it in, one verdict out.
+//! The step `gate`: judges the results of the jobs before it.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::collections::BTreeMap;
@@ -42,10 +42,14 @@ pub fn opens(needs: &BTreeMap<String, Need>) -> bool {
 /// What each job's result means. A job may be skipped only where the plan says that there is nothing to do.
 fn judge(needs: &BTreeMap<String, Need>) -> Vec<(&str, Result<&'static str, String>)> {
     let planned = |output: &str| needs.get("plan").and_then(|plan| plan.outputs.get(output)).map(String::as_str);
-    let nothing_to_do = planned("any") == Some("false");
+    let idle = |name: &str| match name {
+        "matrix" => planned("any") == Some("false"),
+        "program" => planned("compile_on") == Some("[]"),
+        _ => false,
+    };
     let verdict = |name: &str, need: &Need| match need.result.as_str() {
         "success" => Ok("succeeded"),
-        "skipped" if name == "matrix" && nothing_to_do => Ok("skipped: nothing is affected"),
+        "skipped" if idle(name) => Ok("skipped: there is nothing for it to do"),
         other => Err(format!("{other}, which is not success")),
     };
     needs.iter().map(|(name, need)| (name.as_str(), verdict(name, need))).collect()
@@ -80,6 +84,16 @@ mod tests {
         ];
         for ((plan, any, matrix, report), expected) in rows {
             assert_eq!(open(&needs(plan, any, matrix, report)), expected, "{plan} {any} {matrix} {report}");
+        }
+        let program = |compile_on: &str, result: &str| {
+            format!(
+                r#"{{"plan":{{"result":"success","outputs":{{"any":"true","compile_on":"{compile_on}"}}}},
+                "program":{{"result":"{result}"}}}}"#
+            )
+        };
+        let rows = [("[]", "skipped", true), (r#"[\"arm\"]"#, "skipped", false), (r#"[\"arm\"]"#, "success", true)];
+        for (compile_on, result, expected) in rows {
+            assert_eq!(open(&program(compile_on, result)), expected, "{compile_on} {result}");
         }
         assert!(!open("{}"), "a gate that waits for nothing proves nothing");
     }

@@ -75,7 +75,7 @@ pub fn run(flags: &LocalFlags, cancel: &Cancel) -> Result<u8> {
 
     eprintln!("\n=== gate");
     let open = gate::opens(&needs);
-    eprintln!("check: not run here, it is `cargo xtask ci`; comment: not written, it is a pull request's");
+    eprintln!("comment: not written, it is a pull request's");
     if let Folder::Kept(folder) = &folder {
         eprintln!("kept in {folder}");
     }

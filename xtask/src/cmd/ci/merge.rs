@@ -20,9 +20,6 @@ use crate::{
     report::{github, html, junit, markdown, records},
 };
 
-/// By this a comment of ours is known again; it is not shown.
-pub const MARKER: &str = "<!-- drydock: which hosts this changes -->";
-
 pub fn run(flags: &flags::Merge) -> Result<u8> {
     let (summary, failed) = make(flags)?;
     match runner_file("GITHUB_STEP_SUMMARY") {
@@ -48,9 +45,9 @@ pub fn make(flags: &flags::Merge) -> Result<(String, usize)> {
     let mut history = History::read(&file);
     let intro = intro(&plan);
     let summary = markdown::render(&records, &intro, &history, github::SUMMARY_LIMIT);
-    let comment = markdown::render(&records, &intro, &history, github::COMMENT_LIMIT - MARKER.len() - 1);
+    let comment = markdown::render(&records, &intro, &history, github::COMMENT_LIMIT - github::MARKER.len() - 1);
     write(&flags.out.join("summary.md"), &summary)?;
-    write(&flags.out.join("comment.md"), &format!("{MARKER}\n{comment}"))?;
+    write(&flags.out.join("comment.md"), &format!("{}\n{comment}", github::MARKER))?;
     write(&flags.out.join("report.html"), &html::render(&records))?;
     write(&flags.out.join("junit.xml"), &junit::render(&records))?;
     learn(&mut history, &records);

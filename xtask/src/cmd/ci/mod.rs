@@ -1,17 +1,10 @@
-//! `cargo xtask ci`: what the repository's continuous integration runs, the same here as there.
+//! `cargo xtask ci`: runs a step of a fleet's continuous integration, or all of them on this machine.
 
-mod api;
-mod checks;
-mod comment;
 mod entry;
 mod gate;
 mod local;
 mod merge;
 mod plan;
-mod release;
-mod runner;
-mod ship;
-mod update;
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
@@ -23,17 +16,11 @@ use crate::{
 
 pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
     match &flags.step {
-        None if flags.local.local => local::run(&flags.local, cancel),
-        None => checks::run(flags, cancel),
-        Some(CiStep::Runner(flags)) => runner::run(flags, cancel),
+        None => local::run(&flags.local, cancel),
         Some(CiStep::Plan(flags)) => plan::run(flags, cancel),
         Some(CiStep::Entry(flags)) => entry::run(flags, cancel),
         Some(CiStep::Merge(flags)) => merge::run(flags),
         Some(CiStep::Gate(flags)) => gate::run(flags),
-        Some(CiStep::Comment(flags)) => comment::run(flags, cancel),
-        Some(CiStep::Release(flags)) => release::run(flags, cancel),
-        Some(CiStep::Ship(flags)) => ship::run(flags, cancel),
-        Some(CiStep::Update(flags)) => update::run(flags, cancel),
     }
 }
 

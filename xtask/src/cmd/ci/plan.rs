@@ -1,4 +1,4 @@
-//! The step `plan`: decides what is built, and writes plan.json and the outputs `matrix` and `any`.
+//! The step `plan`: decides what is built, and writes plan.json and the outputs `any`, `matrix` and `compile_on`.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use anyhow::{Context as _, Result};
@@ -17,11 +17,11 @@ use crate::{
     fleet::Fleet,
     git::Repository,
     history::{self, History},
-    job::{Failure, HostName, JobId},
+    job::{Failure, HostName, JobId, System},
     process::Cancel,
     report::github,
     run::Run,
-    shard::{self, Entry},
+    shard::{self, MatrixEntry},
 };
 
 /// The version of plan.json.
@@ -35,7 +35,7 @@ pub struct PlanFile {
     pub base: Option<String>,
     /// The fleet's folder in the repository with a slash at its end, or nothing.
     pub prefix: String,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<MatrixEntry>,
     /// Jobs that do not evaluate; no entry attempts them.
     pub broken: Vec<Broken>,
     /// Jobs that a binary cache already has.
@@ -78,6 +78,7 @@ pub fn run(flags: &flags::Plan, cancel: &Cancel) -> Result<u8> {
     if let Some(file) = runner_file("GITHUB_OUTPUT") {
         github::set_output(&file, "any", if plan.entries.is_empty() { "false" } else { "true" })?;
         github::set_output(&file, "matrix", &github::matrix(&plan.entries))?;
+        github::set_output(&file, "compile_on", &github::other_runners(&plan.entries, System::native().as_str()))?;
     }
     // A host that does not evaluate fails the report and so the gate, not the plan: the others are built.
     Ok(DONE)
@@ -94,8 +95,8 @@ pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     if cancel.is_set() {
         return Ok(None);
     }
-    let pieces = History::read(&history::file(packing.history.as_deref())).pieces(&needed.derivations);
-    let entries = shard::entries(&pieces, packing.shards.map(usize::from));
+    let jobs = History::read(&history::file(packing.history.as_deref())).weighed(&needed.derivations);
+    let entries = shard::entries(&jobs, packing.shards.map(usize::from));
     let (affected, unchanged) = needed.compared.as_ref().map_or((vec![], 0), summary);
     let plan = PlanFile {
         version: VERSION,

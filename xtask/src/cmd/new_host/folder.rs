@@ -1,22 +1,28 @@
-//! A template or another host's folder in, the new host's files out, put in place together with the row.
+//! Makes the files of a new host from a template or another host, and puts them in place together with its row.
 
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::{diagnostic::usage, job::Artifact, matrix::Host};
+use crate::{
+    diagnostic::usage,
+    job::Artifact,
+    matrix::{Host, Matrix},
+};
 
 /// Where a fleet keeps the files that a new host starts with; `@host@` and `@description@` are replaced.
 const TEMPLATE: &str = "templates/host";
 
 /// The files of the new host by their path in its folder, from the host `like` or from the fleet's template.
-pub fn files(root: &Utf8Path, host: &Host, like: Option<&str>) -> Result<Vec<(Utf8PathBuf, String)>> {
+pub fn files(root: &Utf8Path, matrix: &Matrix, host: &Host, like: Option<&str>) -> Result<Vec<(Utf8PathBuf, String)>> {
     let from = like.map_or_else(|| root.join(TEMPLATE), |like| root.join("hosts").join(like));
     if !from.is_dir() {
+        let other =
+            matrix.hosts.iter().find(|other| other.name != host.name).map_or("HOST", |other| other.name.as_str());
         return Err(usage(format!(
             "this fleet has no {TEMPLATE}/ that a new host could start from\n  \
-             Create it with a default.nix, or name a host to copy: --like HOST"
+             Name a host to copy: --like {other}; or create the folder with a default.nix"
         )));
     }
     let mut files = Vec::new();

@@ -1,6 +1,5 @@
-//! `cargo xtask new-host`: a name and answers in, a row of hosts.toml and a folder of files out.
+//! `cargo xtask new-host`: adds a row to hosts.toml and a folder of files.
 
-mod ask;
 mod folder;
 
 use std::{
@@ -12,8 +11,7 @@ use anyhow::{Context as _, Result};
 use camino::Utf8Path;
 
 use crate::{
-    answers,
-    diagnostic::{DONE, INTERRUPTED, misconfigured, nearest, usage},
+    diagnostic::{DONE, as_called, misconfigured, nearest, usage},
     flags::NewHost,
     fleet::{self, FleetFolder},
     job::{Artifact, HostName},
@@ -35,23 +33,13 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
         return Err(usage(format!("{taken}\n  Choose another name; `cargo xtask list` shows the hosts.")));
     }
     let like = flags.like.as_deref().map(|like| find(like, &text, &folders)).transpose()?;
-    let mut draft = draft(flags, like.as_ref(), &text);
-    if answers::possible() {
-        if !ask::rest(&mut draft, &text, cancel)? {
-            return Ok(INTERRUPTED);
-        }
-    } else if draft.description.is_empty() {
-        return Err(usage(
-            "--description is missing, and there is no terminal to ask at\n  \
-                          Say in one line what the machine is for: --description 'serves the web site'",
-        ));
-    }
+    let draft = draft(flags, like.as_ref(), &text);
     let shown = place.shown(matrix::FILE);
     let matrix = draft
         .check(&text, &folders)
         .map_err(|problems| misconfigured(&format!("{shown} (as it would be)"), &draft.append_to(&text), &problems))?;
     let host = matrix.get(name.as_str()).context("a row that was checked is in the matrix")?;
-    let files = folder::files(&place.root, host, like.as_ref().map(|host| host.name.as_str()))?;
+    let files = folder::files(&place.root, &matrix, host, like.as_ref().map(|host| host.name.as_str()))?;
     folder::commit(&place.root, &folder, &files, &file, &draft.append_to(&text))?;
     let untracked = fleet::add_to_git(&place.root, &[matrix::FILE, &folder], cancel);
     let mut text = format!("{shown}: [host.{name}]\n");
@@ -61,7 +49,7 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
     }
     let first = place.shown(&format!("{folder}/default.nix"));
     text += &format!("next: edit {first}, then `cargo xtask check {name}`\n");
-    io::stdout().lock().write_all(text.as_bytes())?;
+    io::stdout().lock().write_all(as_called(&text).as_bytes())?;
     Ok(DONE)
 }
 
@@ -118,7 +106,7 @@ fn draft(flags: &NewHost, like: Option<&Host>, text: &str) -> Draft {
     let words = |items: Vec<&'static str>| items.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let mut draft = Draft {
         name: flags.name.clone(),
-        description: flags.description.clone().unwrap_or_default(),
+        description: flags.description.clone(),
         system: flags.system.clone(),
         artifacts: given(&flags.artifact),
         live: flags.live.clone(),

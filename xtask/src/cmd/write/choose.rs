@@ -5,9 +5,11 @@ use std::fs;
 use anyhow::Result;
 use camino::Utf8Path;
 
-use super::Built;
-use crate::{
+use super::{
+    Built,
     answers::{self, Answers},
+};
+use crate::{
     diagnostic::{as_called, usage},
     flags::Write,
     process::Cancel,

@@ -1,18 +1,15 @@
-//! The repository in, a verdict of every check out: format, lints, tests, and the embedded fleet built and
-//! booted.
+//! `cargo chores check`: checks this repository: format, lints, tests, and the embedded fleet built and booted.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use camino::Utf8Path;
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED, usage},
-    flags::Ci,
-    fleet,
+    diagnostic::{DONE, FAILED, INTERRUPTED, lacking, usage},
+    flags, fleet,
     process::{Cancel, End, Invocation, on_path},
-    setup,
 };
 
 /// One check: a command that must succeed within its time.
@@ -34,16 +31,12 @@ enum Verdict {
     NotRun(String),
 }
 
-pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
+pub fn run(flags: &flags::Check, cancel: &Cancel) -> Result<u8> {
     let root =
         fleet::workspace().ok_or_else(|| usage("the checks are those of the repository; run this inside a clone"))?;
-    if flags.setup {
-        setup::install_for_checks(cancel)?;
-    } else {
-        setup::require(cancel)?;
-    }
+    set_up(&root, if flags.setup { "--checks" } else { "--check" }, cancel)?;
     let mut verdicts = Vec::new();
-    for check in checks()? {
+    for check in checks() {
         if cancel.is_set() {
             break;
         }
@@ -72,17 +65,27 @@ pub fn run(flags: &Ci, cancel: &Cancel) -> Result<u8> {
     })
 }
 
+/// Has ci/setup install what the checks need, or only say what this machine lacks.
+fn set_up(root: &Utf8Path, what: &str, cancel: &Cancel) -> Result<()> {
+    let script = root.join("ci/setup");
+    let end = Invocation::new([script.as_str(), what]).interactive(cancel)?;
+    match end.is_success() {
+        true => Ok(()),
+        false => Err(lacking(format!(
+            "`{script} {what}` says above what this machine lacks ({end})\n  try: cargo chores check --setup"
+        ))),
+    }
+}
+
 /// All checks, the quick ones first.
-fn checks() -> Result<Vec<Check>> {
-    let own = std::env::current_exe().context("cannot tell the path of this program")?;
-    let own = own.to_str().context("the path of this program is not UTF-8")?;
+fn checks() -> Vec<Check> {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let check = |name, argv: &[&str], limit| {
         let argv = argv.iter().map(|&argument| argument.to_owned()).collect();
         Check { name, argv, needs: &[], limit, hindrance: || None }
     };
     let installer = check("installer", &["python3", "ci/tests/check-installer"], minutes(2));
-    Ok(vec![
+    vec![
         check("format", &["cargo", "fmt", "--all", "--check"], minutes(2)),
         check("shell", &["shellcheck", "ci/setup", ".ci/run"], minutes(2)),
         check("workflows", &["zizmor", "--offline", "--persona", "pedantic", ".github/workflows"], minutes(2)),
@@ -113,12 +116,12 @@ fn checks() -> Result<Vec<Check>> {
         },
         check(
             "demo-build",
-            &[own, "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],
+            &["cargo", "xtask", "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],
             minutes(20),
         ),
-        check("demo-local", &[own, "ci", "--local", "--fleet", "demo", "--no-tests"], minutes(20)),
-        check("demo-boot", &[own, "test-vm", "--fleet", "demo", "--all"], minutes(20)),
-    ])
+        check("demo-local", &["cargo", "xtask", "ci", "--local", "--fleet", "demo", "--no-tests"], minutes(20)),
+        check("demo-boot", &["cargo", "xtask", "test-vm", "--fleet", "demo", "--all"], minutes(20)),
+    ]
 }
 
 /// The tests whose names begin so.
@@ -137,8 +140,8 @@ fn without_device_mapper() -> Option<&'static str> {
 
 impl Check {
     fn run(&self, root: &Utf8Path, cancel: &Cancel) -> Result<Verdict> {
-        let own = Some(self.argv[0].as_str()).filter(|program| !program.contains('/'));
-        if let Some(missing) = own.into_iter().chain(self.needs.iter().copied()).find(|program| !on_path(program)) {
+        let needs = [self.argv[0].as_str()].into_iter().chain(self.needs.iter().copied());
+        if let Some(missing) = needs.into_iter().find(|program| !on_path(program)) {
             return Ok(Verdict::NotRun(format!("`{missing}` is not installed")));
         }
         if let Some(hindrance) = (self.hindrance)() {

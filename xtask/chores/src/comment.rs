@@ -1,17 +1,15 @@
-//! The step `comment`: a text in, one comment of ours on a pull request out, renewed rather than repeated.
+//! `cargo chores comment`: writes the report as a comment of a pull request, or renews the one that is there.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::{
-    api::{api, checked},
-    merge::MARKER,
-};
 use crate::{
     diagnostic::{DONE, usage},
     flags,
+    github::{api, checked},
     process::Cancel,
+    report::github::MARKER,
 };
 
 /// A comment as GitHub lists it ("List issue comments" in the REST API).

@@ -1,4 +1,4 @@
-//! The step `release`: collects a fleet's images with their checksums and bills of materials in one folder.
+//! `cargo chores release`: collects a fleet's images with their checksums and bills of materials in one folder.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::fs;
@@ -11,21 +11,21 @@ use crate::{
     compare::{derivation::Graph, name, packages},
     diagnostic::{DONE, FAILED, INTERRUPTED},
     files::write,
-    flags::{self, SelectionFlags},
+    flags,
     fleet::Fleet,
     job::Artifact,
-    plan,
+    plan::{self, Selection},
     process::Cancel,
     record::JobRecord,
     report::{
         markdown::RELEASE_LIMIT,
         table::{self, Paint, bytes},
     },
-    run::Run,
+    run::{Options, Run},
 };
 
 pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
-    let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
+    let fleet = Fleet::open(&flags.fleet, &[])?;
     fs::create_dir_all(&flags.out).with_context(|| format!("cannot create {}", flags.out))?;
     let wanted = |host: &crate::matrix::Host| {
         let fits = flags.system.as_deref().is_none_or(|system| system == host.system.as_str());
@@ -36,16 +36,16 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
         eprintln!("no host of {system} has a live medium: there is nothing to release");
         return Ok(DONE);
     }
-    let system = flags.system.iter().cloned().collect();
-    let selection = SelectionFlags { system, artifact: vec!["iso".into()], ..Default::default() };
-    let plan = plan::plan(&fleet.matrix, &selection.artifacts()?)?;
-    let run = Run::begin(fleet, flags.stages.options(), cancel)?;
+    let systems: Vec<String> = flags.system.iter().cloned().collect();
+    let selection = Selection::new(&[], &systems, &[], &["iso".to_owned()], None)?;
+    let plan = plan::plan(&fleet.matrix, &selection)?;
+    let run = Run::begin(fleet, Options::default(), cancel)?;
     let mut finished = run.realise(&plan.jobs)?;
     if cancel.is_set() {
         return Ok(INTERRUPTED);
     }
     run.inspect(&mut finished.jobs, &[])?;
-    let record = run.record("ci release", finished);
+    let record = run.record("release", finished);
     let revision = record.fleet.revision.clone();
     eprint!("{}", table::render(&record, Paint { colour: false }));
     let refused: Vec<String> = record.jobs.iter().filter_map(too_large).collect();

@@ -1,4 +1,4 @@
-//! The step `ship`: makes a draft of a GitHub release of what `release` collected.
+//! `cargo chores ship`: makes a draft of a GitHub release of what `release` collected.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::{collections::BTreeSet, fs, time::Duration};
@@ -59,7 +59,7 @@ fn gather(dir: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
         files.iter().filter(|f| f.extension() == Some("iso")).filter_map(|f| f.file_name()).collect();
     if named != images || images.is_empty() {
         bail!(
-            "{dir}: the checksums name {named:?} and the images are {images:?}\n  `cargo xtask ci release` writes both"
+            "{dir}: the checksums name {named:?} and the images are {images:?}\n  `cargo chores release` writes both"
         );
     }
     for file in &files {

@@ -53,12 +53,4 @@ impl Answers {
             }
         }
     }
-
-    /// These answers, for tests.
-    #[cfg(test)]
-    pub fn of(answers: &[&str]) -> Self {
-        let (sender, lines) = mpsc::channel();
-        answers.iter().for_each(|answer| sender.send((*answer).to_owned()).unwrap());
-        Self { ask: mpsc::channel().0, lines }
-    }
 }

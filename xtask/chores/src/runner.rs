@@ -1,4 +1,4 @@
-//! The step `runner`: prepares a hosted runner for building images and booting them. Elsewhere it changes
+//! `cargo chores runner`: prepares a hosted runner for building images and booting them. Elsewhere it changes
 //! nothing and says what it would have done.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 

@@ -1,4 +1,4 @@
-//! Requests in, GitHub's answers out, through `gh`.
+//! Calls GitHub's REST API through its command line `gh`.
 
 use std::time::Duration;
 

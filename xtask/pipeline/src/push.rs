@@ -1,0 +1,70 @@
+//! Pushes what is built to a binary cache while other things are built.
+
+use std::sync::mpsc::Receiver;
+
+use camino::Utf8PathBuf;
+
+use crate::{nix::argv, process::Invocation, progress::Event, run::Run};
+
+/// Where finished outputs go, with everything that they refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// A store that `nix copy` writes to (nix3-help-stores(1)); what signs is part of it: `file:///srv/c?secret-key=FILE`.
+    Store(String),
+    /// A program that takes paths as further arguments, such as `cachix push NAME`.
+    Program(Vec<String>),
+}
+
+impl Cache {
+    /// Understands what was typed: a store has `://` in it.
+    pub fn parse(text: &str) -> Self {
+        match text.contains("://") {
+            true => Self::Store(text.to_owned()),
+            false => Self::Program(text.split_whitespace().map(str::to_owned).collect()),
+        }
+    }
+
+    /// Pushes what comes, as much at once as is there, until nothing more will come.
+    pub fn follow(&self, run: &Run<'_>, outs: &Receiver<Utf8PathBuf>) {
+        while let Ok(first) = outs.recv() {
+            let batch: Vec<Utf8PathBuf> = [first].into_iter().chain(outs.try_iter()).collect();
+            self.push(run, &batch);
+        }
+    }
+
+    /// Pushes these. A failure is told and fails nothing: what was built is there all the same.
+    pub fn push(&self, run: &Run<'_>, outs: &[Utf8PathBuf]) {
+        let paths = outs.iter().map(|out| out.as_str());
+        let push = Invocation::new(match self {
+            Self::Store(store) => argv::copy_to(store, paths),
+            Self::Program(words) => words.iter().map(String::as_str).chain(paths).map(str::to_owned).collect(),
+        });
+        let count = if outs.len() == 1 { "1 output".to_owned() } else { format!("{} outputs", outs.len()) };
+        let said = run.timings.step("push what is built", || push.capture(run.cancel));
+        let why = match said {
+            _ if run.cancel.is_set() => return,
+            Ok(said) if said.end.is_success() => {
+                run.progress.tell(Event::Line(format!("pushed {count} with everything below")));
+                return;
+            }
+            Ok(said) => format!("{}: {}", said.end, said.stderr.trim()),
+            Err(error) => format!("{error:#}"),
+        };
+        let text = format!("warning: not pushed: {count} ({why})\n  to repeat it: {}", push.display());
+        run.progress.tell(Event::Line(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_told_from_a_program() {
+        for store in ["file:///srv/cache", "s3://bucket?secret-key=/k", "ssh-ng://root@host"] {
+            assert_eq!(Cache::parse(store), Cache::Store(store.into()));
+        }
+        let words = ["cachix", "push", "mine"].map(str::to_owned).to_vec();
+        assert_eq!(Cache::parse(" cachix push  mine"), Cache::Program(words));
+    }
+}

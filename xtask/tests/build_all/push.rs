@@ -1,0 +1,48 @@
+//! What is built is pushed to a binary cache, from which another machine fetches it.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use super::synthetic::Fleet;
+
+/// One host is built, one is not.
+fn fleet() -> Fleet {
+    Fleet::new(&[("a", "build \"a\" \"echo a > $out\""), ("bad", "build \"bad\" \"exit 1\"")])
+}
+
+#[test]
+fn what_is_pushed_is_fetched_elsewhere() {
+    let fleet = fleet();
+    let cache = format!("file://{}", fleet.path("cache"));
+    fleet.xtask(&["build-all", "--push", &cache]).expect(1, &["1 failed, 1 built", "pushed 1 output"]);
+    let out = fleet.path("result/a/system").read_link_utf8().unwrap();
+    let narinfos = fs::read_dir(fleet.path("cache")).unwrap().flatten();
+    assert_eq!(narinfos.filter(|file| file.file_name().to_string_lossy().ends_with(".narinfo")).count(), 1);
+    // Another machine has the sources and the cache, and not what was built here.
+    fs::remove_dir_all(fleet.path("result")).unwrap();
+    assert!(Command::new("nix-store").args(["--delete", out.as_str()]).output().unwrap().status.success());
+    let settings = format!("substituters = {cache}\nrequire-sigs = false");
+    let elsewhere = [("NIX_CONFIG", settings.as_str())];
+    fleet.xtask_with(&elsewhere, &["build-all", "a"]).expect(0, &["1 jobs: 1 fetched"]);
+    // What is there already may not be in the cache yet.
+    fs::remove_dir_all(fleet.path("cache")).unwrap();
+    fleet.xtask(&["build-all", "a", "--push", &cache]).expect(0, &["1 present", "pushed 1 output"]);
+}
+
+#[test]
+fn a_command_is_given_the_paths() {
+    let fleet = fleet();
+    let script = fleet.path("push");
+    fs::write(&script, format!("#!/bin/sh\necho \"$@\" >> {}\n", fleet.path("pushed"))).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    fleet.xtask(&["build-all", "a", "--push", &format!("{script} to here")]).expect(0, &["pushed 1 output"]);
+    let out = fleet.path("result/a/system").read_link_utf8().unwrap();
+    assert_eq!(fs::read_to_string(fleet.path("pushed")).unwrap(), format!("to here {out}\n"));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_fails_no_build() {
+    let fleet = fleet();
+    let words = ["1 built", "warning: not pushed: 1 output", "to repeat it: nix ", "copy --to file:///proc/nowhere"];
+    fleet.xtask(&["build-all", "a", "--push", "file:///proc/nowhere"]).expect(0, &words);
+    fleet.xtask(&["build-all", "a", "--push", ""]).expect(2, &["--push <CACHE>"]);
+}
