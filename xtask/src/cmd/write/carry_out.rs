@@ -25,7 +25,11 @@ pub fn order(order: &Order, cancel: &Cancel) -> Result<u8> {
 /// Opens both and writes.
 pub fn here(order: &Order, cancel: &Cancel) -> Result<u8> {
     let (image, target) = order.open(cancel)?;
-    write(&image, &target, &order.device, cancel)
+    let code = write(&image, &target, &order.device, cancel)?;
+    if code == DONE {
+        eprintln!("write: it can be taken out");
+    }
+    Ok(code)
 }
 
 /// Writes to a file in place of a device.
@@ -66,7 +70,7 @@ fn write(image: &Image, target: &Target, place: &Utf8Path, cancel: &Cancel) -> R
     let times = meter.finish();
     match done {
         Ok(()) => {
-            eprintln!("write: {place} {times}, and is the same; it can be taken out");
+            eprintln!("write: {place} {times}, and is the same");
             Ok(DONE)
         }
         Err(error) => {
