@@ -41,5 +41,8 @@ in
       };
     # Accounts have no password, so sudo cannot ask for one.
     security.sudo.wheelNeedsPassword = lib.mkDefault false;
+    # `nixos-rebuild --target-host admin@HOST --sudo` copies paths that nobody has signed, and Nix takes them from
+    # trusted users only. Who needs no password for sudo gains nothing by it.
+    nix.settings.trusted-users = lib.mkIf (!config.security.sudo.wheelNeedsPassword) (lib.attrNames cfg);
   };
 }

@@ -35,6 +35,7 @@ disk = disk_arguments()
 with subtest("the medium has a network with a cache and nothing else"):
     live = boot("installer", "uefi", medium_arguments("cdrom") + disk + [card()], network=False)
     settled(live)
+    live.screenshot("login-live")
     connect(live)
     live.fail("curl --silent --max-time 10 http://10.0.2.2")
 
@@ -57,6 +58,7 @@ with subtest("nixos-install --flake, from a checkout"):
 with subtest("the disk boots"):
     machine = boot("installed", "uefi", disk + [card()], network=False)
     settled(machine)
+    machine.screenshot("login-installed")
     connect(machine)
     assert machine.succeed("readlink /run/current-system").strip() == site["one"]
 

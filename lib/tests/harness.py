@@ -22,14 +22,15 @@ StandardError=journal+console
 KillSignal=SIGHUP
 """
 WANTED = "[Unit]\nWants=drydock-backdoor.service\n"
-# systemd gives up on a device, and with it on the login there, after 90 seconds. Emulation on a busy machine takes longer.
+# systemd gives up on a device after 90 seconds, and with it on the login there or, in the initrd, on the medium itself.
+# Emulation on a busy machine takes longer. A drop-in for `dev-` counts for every device (systemd.unit(5)).
 PATIENT = "[Unit]\nJobRunningTimeoutSec=15min\n"
 # systemd-getty-generator(8) starts a login on the virtual console where its driver is already there.
 NO_GETTY = "[Unit]\nConditionPathExists=!/dev/hvc0\n"
 
 
-def credentials(serial: str | None = None) -> list[str]:
-    """QEMU's arguments that hand the root shell's unit to the guest's systemd, and patience with its serial port.
+def credentials() -> list[str]:
+    """QEMU's arguments that hand the root shell's unit to the guest's systemd, and patience with its devices.
 
     By SMBIOS on every architecture, which on ARM takes UEFI. QEMU's fw_cfg, the other way, allows
     names of 55 characters, and these are longer.
@@ -39,9 +40,8 @@ def credentials(serial: str | None = None) -> list[str]:
         # The [Install] section of such a unit is not honoured, so the target asks for it.
         "systemd.unit-dropin.multi-user.target": WANTED,
         "systemd.unit-dropin.serial-getty@hvc0.service": NO_GETTY,
+        "systemd.unit-dropin.dev-.device": PATIENT,
     }
-    if serial:
-        units[f"systemd.unit-dropin.dev-{serial}.device"] = PATIENT
     arguments = []
     for name, text in units.items():
         encoded = base64.b64encode(text.encode()).decode()
@@ -165,7 +165,7 @@ def boot(name: str, firmware: str, arguments: list[str], network: bool) -> "Qemu
     command += ["-nic user,model=virtio-net-pci" if network else "-nic none"]
     command += firmware_arguments(firmware)
     command += arguments
-    command += credentials(given.get("serial"))
+    command += credentials()
     machine = create_machine(" ".join(command), name=name)
     # Only its own machines does the driver end when a test fails; another one's console would keep
     # the driver itself from ending.
