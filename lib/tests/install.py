@@ -21,8 +21,8 @@ with subtest("the disk boots"):
     settled(machine)
     machine.succeed("findmnt -no SOURCE / | grep ^/dev/vd")
     machine.fail("test -e /iso")
-    machine.screenshot("installed")
 
 with subtest("the host's own test"):
     check(machine, "install")
+    machine.screenshot("installed")
     machine.shutdown()

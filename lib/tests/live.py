@@ -8,6 +8,6 @@ for firmware in given["firmwares"]:
                 live.wait_for_unit(f"serial-getty@{given['serial']}.service")
             uefi = live.execute("test -d /sys/firmware/efi")[0] == 0
             assert uefi == (firmware == "uefi"), f"booted by the wrong firmware, not {firmware}"
-            live.screenshot(f"{firmware}-{medium}")
             check(live, "live")
+            live.screenshot(f"{firmware}-{medium}")
             live.shutdown()
