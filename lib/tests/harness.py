@@ -79,7 +79,8 @@ def disk_arguments() -> list[str]:
         if not os.path.exists(path):
             if os.system(f"{given['qemu_img']} create -q -f qcow2 {path} 40G") != 0:
                 raise RuntimeError(f"could not create {path}; is the disk full?")
-        arguments.append(f"-drive if=none,id=disk-{name},file={path},format=qcow2")
+        # QEMU's own choice, where the disk of this machine is full, is to stop its machine until somebody makes room.
+        arguments.append(f"-drive if=none,id=disk-{name},file={path},format=qcow2,werror=report")
         arguments.append(f"-device virtio-blk-pci,drive=disk-{name},serial={name}")
     return arguments
 
