@@ -201,12 +201,12 @@ mod tests {
     use xshell::Shell;
 
     use super::*;
+    use crate::files::Temporary;
 
     /// A tree with a fleet at its root, the embedded one below, and a folder that is no fleet.
-    fn tree() -> (Utf8PathBuf, xshell::TempDir) {
-        let shell = Shell::new().unwrap();
-        let dir = shell.create_temp_dir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap().canonicalize_utf8().unwrap();
+    fn tree() -> (Utf8PathBuf, Temporary) {
+        let (shell, dir) = (Shell::new().unwrap(), Temporary::new().unwrap());
+        let root = dir.to_owned();
         shell.change_dir(&root);
         for file in ["hosts/hosts.toml", "ci/demo/hosts/hosts.toml", "docs/deep/file"] {
             shell.write_file(file, "").unwrap();

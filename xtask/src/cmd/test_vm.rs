@@ -16,7 +16,7 @@ use crate::{
     push::Cache,
     record::Record,
     report::{junit, trace, verdicts},
-    run::{Options, Run},
+    run::{Derived, Options, Run},
     setup,
     vmtest::{self, driver, place, session},
 };
@@ -90,9 +90,10 @@ fn report(flags: &TestVm, record: &Record) -> Result<()> {
 /// Opens the shell of a test's driver on this terminal.
 fn interactive(flags: &TestVm, run: &Run<'_>, jobs: &[Job]) -> Result<u8> {
     let id = &jobs[0].id;
-    let choice = &run.accelerators(jobs, &run.evaluate(jobs)?, flags.runs.accel.wish())?[id];
     eprintln!("test-vm: building the driver of {id}");
     let driver = driver::build_interactive(run, id)?;
+    // The driver has brought a QEMU to try KVM with.
+    let choice = &run.accelerators(jobs, &Derived::default(), flags.runs.accel.wish())?[id];
     let (dir, port) = (session::folder(id, "interactive")?, vmtest::free_port()?);
     let argv = vec![driver.to_string(), "-o".to_owned(), dir.to_string()];
     let forward = format!("hostfwd=tcp:127.0.0.1:{port}-:22");

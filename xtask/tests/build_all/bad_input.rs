@@ -55,6 +55,15 @@ fn a_job_that_is_no_derivation_costs_itself() {
 }
 
 #[test]
+fn a_derivation_in_another_store_is_one() {
+    let fleet = Fleet::new(&[GOOD]);
+    let store = format!("local?root={}", fleet.path("elsewhere"));
+    let ran = fleet.xtask_with(&[("NIX_REMOTE", &store)], &["build-all", "--evaluate"]);
+    let ran = ran.expect(0, &["the store of Nix is not on this machine's disk"]);
+    assert!(ran.stdout.starts_with("a.system /nix/store/"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_text_that_looks_like_errors_is_shown_whole() {
     beside_a_good_host("throw \"error: one\\nerror: two\"", &[], &["error: one\n", "  error: two\n"]);
 }

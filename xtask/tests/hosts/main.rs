@@ -133,6 +133,11 @@ fn what_cannot_be_written_or_read_is_said() {
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains("No space left on device") && !said.contains("panicked"), "{args:?}: {said}");
     }
+    // Where nothing can be said, the exit code says it.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_drydock")).args(["list", "--fleet", "/nowhere"]).stderr(full).status();
+    assert_eq!(status.unwrap().code(), Some(1));
 }
 
 #[test]

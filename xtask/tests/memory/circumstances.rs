@@ -356,27 +356,33 @@ fn an_edit_that_is_undone_during_a_run_leaves_nothing_wrong_behind() {
 #[test]
 fn the_same_files_are_copied_once() {
     let mut fleet = Fleet::new(true);
-    // No other test, which would make copies meanwhile, has a host of this name.
+    // No other test, which would make copies meanwhile, has hosts of these names. The second is called as the copy that
+    // the inputs come from could be.
     let host = format!("once{}", std::process::id());
-    let rows = fs::read_to_string(fleet.root.join("hosts/hosts.toml")).unwrap();
-    fleet.write("hosts/hosts.toml", &rows.replace("[host.a]", &format!("[host.{host}]")));
-    let flake = fs::read_to_string(fleet.root.join("flake.nix")).unwrap();
-    fleet.write(
-        "flake.nix",
-        &flake.replace("{ a = host \"a\" ./hosts/a", &format!("{{ {host} = host \"a\" ./hosts/{host}")),
-    );
-    fs::rename(fleet.root.join("hosts/a"), fleet.root.join("hosts").join(&host)).unwrap();
+    let names = [("a", host.clone()), ("b", format!("{host}-inputs"))];
+    let [mut rows, mut flake] =
+        ["hosts/hosts.toml", "flake.nix"].map(|file| fs::read_to_string(fleet.root.join(file)).unwrap());
+    for (old, new) in &names {
+        rows = rows.replace(&format!("[host.{old}]"), &format!("[host.{new}]"));
+        flake = flake.replace(
+            &format!("{old} = host \"{old}\" ./hosts/{old}/"),
+            &format!("{new} = host \"{old}\" ./hosts/{new}/"),
+        );
+        fs::rename(fleet.root.join("hosts").join(old), fleet.root.join("hosts").join(new)).unwrap();
+    }
+    fleet.write("hosts/hosts.toml", &rows);
+    fleet.write("flake.nix", &flake);
     fleet.commit();
-    fleet.args.push(host.clone());
+    fleet.args.extend(["--eval-jobs", "1"].map(str::to_owned));
     let copies = || {
         let store = fs::read_dir("/nix/store").unwrap();
         let names = store.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
         names.filter(|name| name.contains(&host) && name.ends_with("-source")).count()
     };
-    for (motd, expected) in [("1\n", 2), ("1\n", 2), ("2\n", 4)] {
+    for (motd, expected) in [("1\n", 3), ("1\n", 3), ("2\n", 6)] {
         fs::remove_dir_all(fleet.top.join("cache")).ok();
-        fleet.write("hosts/b/motd", motd);
-        assert_eq!(fleet.remembered().len(), 1);
+        fleet.write(&format!("hosts/{host}/motd"), motd);
+        assert_eq!(fleet.remembered().len(), 2);
         assert_eq!(copies(), expected, "{motd}");
     }
 }

@@ -144,12 +144,12 @@ fn decisive(hosts: impl IntoIterator<Item = Value>) -> Value {
 #[test]
 fn the_fleet_library_wants_of_a_row_what_rust_wants() {
     let shell = xshell::Shell::new().expect("a working directory");
-    let directory = shell.create_temp_dir().expect("a temporary folder");
+    let directory = drydock_nix::files::Temporary::new().expect("a temporary folder");
     let library = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lib/matrix.nix");
     let folders = ["a".to_owned()];
     let mut hosts = Vec::new();
     for (number, (_, text)) in MATRICES.iter().enumerate() {
-        let folder = directory.path().join(number.to_string());
+        let folder = directory.join(number.to_string());
         shell.create_dir(folder.join("a")).expect("a folder");
         shell.write_file(folder.join("hosts.toml"), text).expect("a file");
         hosts.push(folder);

@@ -24,7 +24,10 @@ pub fn quote(word: &str) -> String {
     }
     // What moves the cursor, begins a line of its own or turns the direction of writing is written out, as bash and zsh
     // read it.
-    let deceptive = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let deceptive = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     match word.chars().any(deceptive) {
         true => {
             let escaped = word.chars().map(|c| match c {

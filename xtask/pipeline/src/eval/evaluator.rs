@@ -27,6 +27,8 @@ pub struct Evaluator {
     talk: Talk,
     nonce: String,
     time: Duration,
+    /// Whether the store that it evaluates into is known to be this machine's own.
+    own_store: bool,
     /// Expressions that it was asked for.
     pub asked: usize,
     /// What the expressions said about `self` since this was last emptied.
@@ -82,7 +84,9 @@ impl Evaluator {
         // The folder's name is random, and no fleet can know it.
         let nonce = format!("{}-", folder.file_name().unwrap_or_default());
         let (seen, renamed) = (SelfSeen::default(), Vec::new());
-        let mut evaluator = Self { talk, nonce, time: limits.time, asked: 0, seen, renamed, _folder: folder };
+        let own_store = sources.pinned.is_some();
+        let mut evaluator =
+            Self { talk, nonce, time: limits.time, own_store, asked: 0, seen, renamed, _folder: folder };
         evaluator.define(&introduction(&evaluator.nonce));
         Ok(evaluator)
     }
@@ -127,7 +131,8 @@ impl Evaluator {
                     }
                     // The next question need not wait for the mark behind this answer.
                     Some(Marker::Done { drv, out, system }) => {
-                        return instantiated(&drv, &out, &system).map_or_else(Answer::Malformed, Answer::Done);
+                        let derivation = instantiated(&drv, &out, &system, self.own_store);
+                        return derivation.map_or_else(Answer::Malformed, Answer::Done);
                     }
                     Some(Marker::Made { path }) => return Answer::Made(path),
                     Some(Marker::Missing) => return Answer::Missing,
@@ -170,7 +175,7 @@ impl Marker {
 }
 
 /// A derivation, if that is what a job's `drvPath`, `outPath` and `system` are of: anything can stand there.
-fn instantiated(drv: &Value, out: &Value, system: &Value) -> Result<Derivation, String> {
+fn instantiated(drv: &Value, out: &Value, system: &Value, own_store: bool) -> Result<Derivation, String> {
     let (Some(drv), Some(out), Some(system)) = (drv.as_str(), out.as_str(), system.as_str()) else {
         return Err(format!("drvPath, outPath and system are texts, and here they are {drv}, {out} and {system}"));
     };
@@ -190,8 +195,8 @@ fn instantiated(drv: &Value, out: &Value, system: &Value) -> Result<Derivation, 
         Ok(text) if memchr::memmem::find(&text, out.as_str().as_bytes()).is_none() => {
             Err(format!("its outPath, `{out}`, is no output of its drvPath, {drv}"))
         }
-        // Where the store is another machine's, that one will tell.
-        Err(_) if drv.parent().is_some_and(Utf8Path::is_dir) => Err(format!("its drvPath, {drv}, is not there")),
+        // Another store, of another machine or below another root, need not have it under this path.
+        Err(_) if own_store => Err(format!("its drvPath, {drv}, is not there")),
         _ => Ok(Derivation { drv: drv.to_owned(), out: out.to_owned(), system: system.to_owned() }),
     }
 }

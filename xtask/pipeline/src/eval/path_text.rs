@@ -27,8 +27,8 @@ pub struct PathSearch {
 }
 
 impl PathSearch {
-    /// Looks for these sources from now on. Derivations that were found to be clean stay so: they are older than a
-    /// source that is new.
+    /// Looks for these sources from now on. Derivations that were found to be clean stay so: the evaluator made them
+    /// before it knew a source that is new to it.
     pub fn look_for<'a>(&mut self, sources: impl IntoIterator<Item = &'a Utf8Path>) {
         let hash = |source: &Utf8Path| source.file_name().and_then(|name| name.get(..TELLING)).map(str::to_owned);
         self.needles = sources.into_iter().filter_map(hash).collect();

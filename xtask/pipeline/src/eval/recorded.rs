@@ -89,7 +89,8 @@ impl Recorder {
             words: HashMap::new(),
         };
         let record = record && files <= MOST_FILES && bytes <= MOST_BYTES;
-        let name = format!("drydock-{first}-inputs");
+        // No host has a dot in its name, so that this is no copy of a host's own.
+        let name = format!("drydock-{first}.inputs");
         let root = if record { recorder.copy(evaluator, "__root", &name, on_reply) } else { None };
         evaluator.define(&flake(pinned, root.as_ref().unwrap_or(&pinned.path)));
         let Answer::Made(_) = evaluator.say("__seq __flake.inputs (__made \"\")", on_reply) else { return None };

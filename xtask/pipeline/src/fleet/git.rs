@@ -167,12 +167,12 @@ mod tests {
     use xshell::{Shell, cmd};
 
     use super::*;
+    use crate::files::Temporary;
 
     /// A repository with two hosts and nothing added yet.
-    fn repository() -> (Shell, xshell::TempDir) {
-        let shell = Shell::new().unwrap();
-        let dir = shell.create_temp_dir().unwrap();
-        shell.change_dir(dir.path());
+    fn repository() -> (Shell, Temporary) {
+        let (shell, dir) = (Shell::new().unwrap(), Temporary::new().unwrap());
+        shell.change_dir(&*dir);
         cmd!(shell, "git init --quiet").run().expect("this test needs git");
         for file in ["flake.nix", "hosts/hosts.toml", "hosts/arm/default.nix", "hosts/web/default.nix"] {
             shell.write_file(file, "").unwrap();
@@ -180,10 +180,10 @@ mod tests {
         (shell, dir)
     }
 
-    fn check(dir: &xshell::TempDir) -> Result<(), String> {
+    fn check(dir: &Utf8Path) -> Result<(), String> {
         let row = |name: &str| format!("[host.{name}]\ndescription='d'\nsystem='i686-linux'\nartifacts=['system']\n");
         let matrix = Matrix::parse(&(row("arm") + &row("web")), &["arm".into(), "web".into()]).unwrap();
-        sees(Utf8Path::from_path(dir.path()).unwrap(), &matrix).map_err(|error| error.to_string())
+        sees(dir, &matrix).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         shell.write_file("hosts/web/live.nix", "").unwrap();
         shell.write_file("modules/new.nix", "").unwrap();
         shell.write_file("notes.txt", "").unwrap();
-        let files = list(Utf8Path::from_path(dir.path()).unwrap()).unwrap();
+        let files = list(&dir).unwrap();
         assert_eq!(files.untracked, ["hosts/web/live.nix", "modules/new.nix"].map(str::to_owned).into());
         assert!(unseen("/x".into(), &files.untracked).contains("add --intent-to-add hosts/web/live.nix modules/new"));
         check(&dir).unwrap();
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_commit_and_whether_files_differ_from_it() {
         let (shell, dir) = repository();
-        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let root = &*dir;
         let ask = || revision(root, &Cancel::default());
         assert_eq!(ask(), (None, false));
         cmd!(shell, "git add .").run().unwrap();
