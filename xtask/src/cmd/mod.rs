@@ -6,6 +6,7 @@ mod build_all;
 mod check;
 mod ci;
 mod completions;
+mod deploy;
 mod diff;
 mod doctor;
 mod list;
@@ -50,5 +51,6 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Write(flags) => write::run(&flags, cancel),
         Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
         Verb::Update(flags) => update::run(&flags, cancel),
+        Verb::Deploy(flags) => deploy::run(&flags, cancel),
     }
 }
