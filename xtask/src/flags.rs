@@ -23,7 +23,7 @@ pub use compare::{Affected, Diff, Matrix, PackingFlags, Report, Update};
 pub use completions::Completions;
 pub use hosts::{Check, Doctor, List, NewHost, Why};
 pub use machines::{Boot, TestVm};
-pub use ship::{Deploy, Write, WriteDevice};
+pub use ship::{Deploy, Rollback, Status, Write, WriteDevice};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -80,6 +80,8 @@ pub enum Verb {
     WriteDevice(WriteDevice),
     Update(Update),
     Deploy(Deploy),
+    Rollback(Rollback),
+    Status(Status),
 }
 
 /// Which fleet a verb reads.

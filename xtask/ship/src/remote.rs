@@ -111,7 +111,7 @@ impl Remote {
 
     /// Why there was no answer, and what to try.
     fn explain(&self, end: End, said: &str) -> String {
-        let said = said.replace(|c: char| c.is_control() && c != '\n', "?");
+        let said = said.replace('\r', "").replace(|c: char| c.is_control() && c != '\n', "?");
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let target = self.destination.for_ssh();
         let port = self.destination.port.map(|port| format!("-p {port} ")).unwrap_or_default();

@@ -9,8 +9,7 @@ roots=/nix/var/nix/gcroots
 current=/run/current-system
 # On a tmpfs: after a restart there is no deployment, and the boot default has decided.
 run=/run/drydock
-switching='drydock-undo.timer drydock-undo.service drydock-activate.service drydock-confirm.service
-  nixos-rebuild-switch-to-configuration.service'
+own='drydock-undo.timer drydock-undo.service drydock-activate.service drydock-confirm.service'
 
 say() {
   key=$1
@@ -24,15 +23,20 @@ tell() {
 failed_units() {
   systemctl list-units --failed --plain --no-legend --full --no-pager 2>/dev/null | while read -r unit _; do echo "$unit"; done
 }
-switches() {
-  for unit in $switching; do
+is_active() {
+  for unit; do
     case $(systemctl is-active "$unit" 2>/dev/null) in active | activating | deactivating | reloading) return 0 ;; esac
   done
   return 1
 }
+# shellcheck disable=SC2086 # one word a unit
+own_is_active() { is_active $own; }
 who_switches() {
-  switches || return 0
-  if [ -e $run/id ] && [ ! -e $run/outcome ]; then cat $run/id; else echo 'another program'; fi
+  if is_active nixos-rebuild-switch-to-configuration.service; then
+    echo nixos-rebuild
+  elif [ ! -e $run/outcome ] && own_is_active; then
+    cat $run/id 2>/dev/null || echo 'another deployment'
+  fi
 }
 # What a machine is started with, one line a part.
 parts() {
@@ -89,12 +93,14 @@ activate)
   ;;
 undo)
   decide || exit 0
+  # It is still armed where we were asked to undo before its time.
+  systemctl stop drydock-undo.timer
   # It holds the lock of switch-to-configuration, and may hang.
   systemctl stop drydock-activate.service
   "$old/bin/switch-to-configuration" test
   code=$?
-  mv -f $roots/drydock-new $roots/drydock-failed
-  rm -f $roots/drydock-old
+  ln -sfn "$new" $roots/drydock-failed
+  rm -f $roots/drydock-new $roots/drydock-old
   if [ "$(readlink -f $current)" = "$old" ]; then outcome rolled-back $code; else outcome stuck $code; fi
   ;;
 confirm)
@@ -137,14 +143,16 @@ begin() {
     say switching 'another deployment'
     return
   }
-  # Units go away a moment after they have ended.
-  for _ in 1 2 3 4 5; do
-    ! switches || [ ! -e $run/outcome ] || sleep 1
-  done
-  ! switches || {
-    say switching "$(who_switches)"
+  who=$(who_switches)
+  [ -z "$who" ] || {
+    say switching "$who"
     return
   }
+  # The units of the deployment before this one go away a moment after its end.
+  for _ in 1 2 3 4 5; do
+    own_is_active || break
+    sleep 1
+  done
   old=$(readlink -f $current)
   for system in "$new" "$old"; do
     [ -x "$system/bin/switch-to-configuration" ] || {

@@ -13,6 +13,8 @@ mod list;
 mod matrix;
 mod new_host;
 mod report;
+mod rollback;
+mod status;
 mod test_vm;
 mod update;
 mod why;
@@ -52,5 +54,7 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
         Verb::Update(flags) => update::run(&flags, cancel),
         Verb::Deploy(flags) => deploy::run(&flags, cancel),
+        Verb::Rollback(flags) => rollback::run(&flags, cancel),
+        Verb::Status(flags) => status::run(&flags, cancel),
     }
 }

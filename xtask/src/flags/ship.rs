@@ -155,3 +155,61 @@ impl Deploy {
         }
     }
 }
+
+/// Bring a machine back to the generation before, guarded like a deployment.
+///
+/// The generation of its system profile before the one that it starts with is activated, verified and confirmed as `deploy`
+/// does it. Nothing is built or copied.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask rollback web          after asking
+  cargo xtask rollback web --yes    without
+
+Exit codes: as of `deploy`.")]
+pub struct Rollback {
+    /// Which host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Seconds after which the machine undoes what was not confirmed
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..86400))]
+    pub confirm_timeout: u64,
+    /// Print what became of the machine as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say of each machine what it runs, and how far that is from the fleet.
+///
+/// RUNS is the version of the system, and its generation. FLEET says whether that is the system that the sources evaluate
+/// to; BEHIND, how many days its nixpkgs is older than the one in flake.lock; RESTART, whether kernel, initrd, modules or
+/// parameters wait for one.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask status                    every host that has a system
+  cargo xtask status 'web-*' --json     for programs; docs/deploy.md documents the form
+  cargo xtask status --no-eval          without evaluating the hosts
+
+Exit codes: 0 every machine answered, 1 some did not, 2 wrong use, 3 this machine lacks something.")]
+pub struct Status {
+    /// Host names or globs; all hosts that have a system if none is given
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// Only hosts that carry this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Do not evaluate the hosts, and leave out what that would tell
+    #[arg(long)]
+    pub no_eval: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
