@@ -78,26 +78,15 @@ pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in &sorted {
         let why = as_called(&row.why.replace('\n', &format!("\n{:width$}  ", "")));
-        let line = format!("{:width$}  {:11}  {:6.1} s  {why}", row.host, word(row.state), row.seconds);
+        let line = format!("{:width$}  {:11}  {:6.1} s  {why}", row.host, row.state.word(), row.seconds);
         let _ = writeln!(text, "{}", line.trim_end());
     }
     let states =
         [State::Confirmed, State::Unchanged, State::RolledBack, State::Failed, State::Unknown, State::NotTried];
-    let count = |state: &State| (rows.iter().filter(|row| row.state == *state).count(), word(*state));
+    let count = |state: &State| (rows.iter().filter(|row| row.state == *state).count(), state.word());
     let counts = states.iter().map(count).filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
     text + &format!("{} hosts: {}\n", rows.len(), counts.join(", "))
-}
-
-fn word(state: State) -> &'static str {
-    match state {
-        State::Unchanged => "unchanged",
-        State::Confirmed => "confirmed",
-        State::RolledBack => "rolled back",
-        State::Failed => "failed",
-        State::Unknown => "unknown",
-        State::NotTried => "not tried",
-    }
 }
 
 /// What a person has to look at most urgently decides.

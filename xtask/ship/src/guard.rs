@@ -48,6 +48,19 @@ pub enum State {
     NotTried,
 }
 
+impl State {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Confirmed => "confirmed",
+            Self::RolledBack => "rolled back",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::NotTried => "not tried",
+        }
+    }
+}
+
 /// The end of it, and why, in words; empty where there is nothing to explain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -68,6 +81,8 @@ pub struct Change<'a> {
     pub id: &'a str,
     pub new: &'a str,
     pub old: &'a str,
+    /// That of the start in which the machine is.
+    pub boot_id: &'a str,
     pub keep: Keep,
     /// The generation that the profile goes back to; a new one is made if `None`.
     pub generation: Option<u32>,
@@ -162,9 +177,10 @@ impl Watch<'_> {
                 Err(_) if cancel.is_set() => {}
                 Err(error) => {
                     let first = self.trouble.is_empty();
-                    self.trouble = format!("{error:#}");
+                    let why = format!("{error:#}");
+                    self.trouble = format!("it does not answer: {}", why.lines().next().unwrap_or_default());
                     if first {
-                        tell(&format!("does not answer: {}", self.trouble.lines().next().unwrap_or_default()));
+                        tell(&self.trouble);
                     }
                     sleep(Duration::from_secs(1));
                 }
@@ -200,11 +216,15 @@ impl Watch<'_> {
         if asked == Asked::Undo {
             self.trouble = problems.join("; ");
         }
+        // Whether it comes through or not, what we say of an interrupted run must allow for it.
+        self.asked = Some(asked);
         match self.change.step(step, &[], WAIT.1, cancel) {
-            Ok(_) => self.asked = Some(asked),
-            Err(error) if asked == Asked::Confirm => self.trouble = format!("{error:#}"),
-            // The timer does it.
-            Err(_) => self.asked = Some(Asked::Undo),
+            Err(error) if asked == Asked::Confirm && !cancel.is_set() => {
+                self.trouble = format!("{error:#}");
+                self.asked = None;
+            }
+            // An undo that did not come through is the timer's.
+            _ => {}
         }
     }
 
@@ -212,12 +232,11 @@ impl Watch<'_> {
     fn ended(&self, answer: &Answer) -> Option<Ended> {
         let log = |key| answer.all(key).map(|line| format!("\n  | {line}")).collect::<String>();
         if answer.get("gone").is_some() {
-            let (state, words) = match answer.get("current") {
-                Some(current) if current == self.change.old && self.trouble.is_empty() => {
-                    (State::RolledBack, "the machine was started anew, with the old system")
-                }
-                Some(current) if current == self.change.old => (State::RolledBack, "the old system runs"),
-                _ => (State::Unknown, "another deployment or a restart came between"),
+            let restarted = answer.get("boot-id") != Some(self.change.boot_id);
+            let (state, words) = match answer.get("current") == Some(self.change.old) {
+                true if restarted => (State::RolledBack, "the machine was restarted, with the old system"),
+                true => (State::Failed, "it was not begun, and nothing was changed"),
+                false => (State::Unknown, "another deployment or a restart came between"),
             };
             return Some(Ended::new(state, join(words, &self.trouble)));
         }
@@ -254,7 +273,9 @@ impl Watch<'_> {
     fn holds(&self) -> String {
         match (self.change.keep, self.asked) {
             (Keep::Boot, _) => "the boot default may be the old or the new system".to_owned(),
-            (_, Some(Asked::Confirm)) => "the new system was about to be confirmed".to_owned(),
+            (_, Some(Asked::Confirm)) => {
+                "it was about to be confirmed: the new system stays, or the machine goes back by itself".to_owned()
+            }
             _ => {
                 let left = self.change.confirm_timeout.saturating_sub(self.began.elapsed());
                 format!(

@@ -16,7 +16,7 @@ pub struct Machine {
     #[serde(skip)]
     pub is_root: bool,
     /// The name that it has itself.
-    pub host: String,
+    pub hostname: String,
     /// The processor as uname(1) names it, such as `x86_64`.
     pub machine: String,
     /// Random, and new with every start.
@@ -73,7 +73,7 @@ impl From<&Answer> for Machine {
         let kept = answer.all("kept").filter_map(pair);
         Self {
             is_root: answer.get("login") == Some("root"),
-            host: text("host"),
+            hostname: text("host"),
             machine: text("machine"),
             boot_id: text("boot-id"),
             current: text("current"),

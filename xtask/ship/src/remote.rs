@@ -13,11 +13,11 @@ const SCRIPT: &str = include_str!("target.sh");
 
 /// What ssh starts, whatever the login shell is: the script takes root, and reads itself from standard input.
 const SHELL: &str = "/bin/sh -c 'test \"$(id -u)\" = 0 && exec /bin/sh -s; \
-                     PATH=/run/wrappers/bin:/usr/bin:$PATH exec sudo -n /bin/sh -s sudo'";
+                     PATH=/run/wrappers/bin:$PATH exec sudo -n /bin/sh -s sudo'";
 
 /// An old connection would not show that the machine still takes new ones, so none is shared. Nothing is asked; whether an
 /// unknown host key is accepted is for ssh's own configuration to say, which by default asks.
-pub const OPTIONS: [&str; 11] = [
+pub const OPTIONS: [&str; 12] = [
     "-T",
     "-S",
     "none",
@@ -29,6 +29,7 @@ pub const OPTIONS: [&str; 11] = [
     "-oServerAliveCountMax=3",
     "-oLogLevel=ERROR",
     "-oClearAllForwardings=yes",
+    "-oRemoteCommand=none",
 ];
 
 /// A machine that is reached by ssh.
@@ -186,6 +187,6 @@ mod tests {
         let (store, options) = remote.store(false);
         assert_eq!(store, "ssh-ng://admin@[::1]?remote-program=sudo%20-n%20nix-daemon");
         assert!(options.starts_with("-S none ") && options.ends_with(" -p2222"), "{options}");
-        assert_eq!(remote.argv(["x"])[12..], ["-p2222", "--", "admin@::1", "x"]);
+        assert_eq!(remote.argv(["x"])[13..], ["-p2222", "--", "admin@::1", "x"]);
     }
 }

@@ -8,7 +8,7 @@ profile=/nix/var/nix/profiles/system
 roots=/nix/var/nix/gcroots
 current=/run/current-system
 # On a tmpfs: after a restart there is no deployment, and the boot default has decided.
-run=/run/drydock
+run=/run/drydock-deploy
 own='drydock-undo.timer drydock-undo.service drydock-activate.service drydock-confirm.service'
 
 say() {

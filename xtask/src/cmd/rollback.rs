@@ -54,6 +54,7 @@ pub fn run(flags: &Rollback, cancel: &Cancel) -> Result<u8> {
                         id: &deployments::id(),
                         new: system,
                         old: &machine.current,
+                        boot_id: &machine.boot_id,
                         keep: Keep::Switch,
                         generation: Some(generation),
                         checks: &host.checks,

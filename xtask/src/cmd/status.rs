@@ -130,7 +130,9 @@ fn table(rows: &[Row]) -> String {
     };
     let silent =
         rows.iter().filter_map(|row| Some(format!("{} ({}): {}\n", row.host, row.target, row.error.as_ref()?)));
-    silent.chain(lines.iter().map(line)).collect()
+    // Without an answer there is nothing that the first line could be above.
+    let shown = if lines.len() > 1 { &lines[..] } else { &[] };
+    silent.chain(shown.iter().map(line)).collect()
 }
 
 /// The day of the nixpkgs in a lock file, counted from 1970.

@@ -37,6 +37,16 @@ fn with_machines_a_change_is_confirmed_and_becomes_the_boot_default() {
         "inactive"
     );
     site.xtask(&DEPLOY).expect(0, &["1 unchanged"]);
+    // Somebody else than root, by the word of `id`, who has a sudo and a shell that talks.
+    site.program("m0", "id", "echo 1000");
+    site.program("m0", "sudo", "echo \"$*\" >>/nix/sudo.log; shift; exec \"$@\"");
+    site.system("m0", "three", &[]);
+    site.xtask(&DEPLOY).expect(0, &["1 confirmed"]);
+    let log = fs::read_to_string(site.path("m0", "nix/sudo.log")).unwrap();
+    assert!(log.contains("-n /bin/sh -s sudo\n") && log.contains("-n nix-daemon --stdio\n"), "{log}");
+    assert_eq!(site.versions("m0"), "three three");
+    site.program("m0", "sudo", "echo 'sudo: a password is required' >&2; exit 1");
+    site.xtask(&DEPLOY).expect(1, &["sudo: a password is required", "wheelNeedsPassword"]);
 }
 
 #[test]
@@ -75,7 +85,7 @@ fn with_machines_twenty_at_once_cost_each_other_nothing() {
     let words = ["m3   failed", "m7   failed", "m11  rolled back", "20 hosts: 17 confirmed, 1 rolled back, 2 failed"];
     let ids = || -> Vec<String> {
         let there = (0..20).filter(|n| ![3, 7, 11].contains(n)).map(|n| format!("m{n}"));
-        there.map(|name| site.inside(&name, "cat /run/drydock/id")).collect()
+        there.map(|name| site.inside(&name, "cat /run/drydock-deploy/id")).collect()
     };
     site.xtask(&args)
         .expect(1, &words)
@@ -135,12 +145,12 @@ fn with_machines_only_one_deployment_at_once_and_whatever_ends_us_is_undone() {
             assert_eq!(output.status.code(), Some(130));
         }
         let began = Instant::now();
-        while site.inside("m0", "cat /run/drydock/outcome").is_empty() {
+        while site.inside("m0", "cat /run/drydock-deploy/outcome").is_empty() {
             assert!(began.elapsed() < Duration::from_secs(60));
             sleep(Duration::from_millis(200));
         }
         assert_eq!(site.versions("m0"), "one one", "{signal}");
-        assert_eq!(site.inside("m0", "cat /run/drydock/outcome"), "rolled-back 0");
+        assert_eq!(site.inside("m0", "cat /run/drydock-deploy/outcome"), "rolled-back 0");
     }
     let first = start(&DEPLOY);
     wait_until_it_begins();

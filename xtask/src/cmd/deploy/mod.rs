@@ -135,7 +135,7 @@ impl Turn<'_> {
             Err(why) => Ended::new(State::Failed, why),
         };
         let row = Row { seconds: began.elapsed().as_secs_f64(), ..ready.row(ended) };
-        tell(&format!("{:?} after {:.1} s", row.state, row.seconds).to_lowercase());
+        tell(&format!("{} after {:.1} s", row.state.word(), row.seconds));
         if !row.is_good() {
             self.failed.fetch_add(1, Ordering::SeqCst);
         }
@@ -175,6 +175,7 @@ impl Turn<'_> {
             id: &id,
             new: &ready.system,
             old: &ready.machine.current,
+            boot_id: &ready.machine.boot_id,
             keep: flags.keep(),
             generation: None,
             checks: &ready.host.checks,
