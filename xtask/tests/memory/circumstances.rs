@@ -352,9 +352,9 @@ fn an_edit_that_is_undone_during_a_run_leaves_nothing_wrong_behind() {
     }
 }
 
-/// Copies of a source stay in the store until garbage is collected; the next evaluation of the same files makes no more.
+/// What a host is evaluated on is no longer in the store when the run is over.
 #[test]
-fn the_same_files_are_copied_once() {
+fn a_run_leaves_no_copies_of_the_source() {
     let mut fleet = Fleet::new(true);
     // No other test, which would make copies meanwhile, has hosts of these names. The second is called as the copy that
     // the inputs come from could be.
@@ -377,12 +377,12 @@ fn the_same_files_are_copied_once() {
     let copies = || {
         let store = fs::read_dir("/nix/store").unwrap();
         let names = store.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.contains(&host) && name.ends_with("-source")).count()
+        names.filter(|name| name.contains(&host) && name.ends_with("-source")).collect::<Vec<_>>()
     };
-    for (motd, expected) in [("1\n", 3), ("1\n", 3), ("2\n", 6)] {
+    for motd in ["1\n", "1\n", "2\n"] {
         fs::remove_dir_all(fleet.top.join("cache")).ok();
         fleet.write(&format!("hosts/{host}/motd"), motd);
         assert_eq!(fleet.remembered().len(), 2);
-        assert_eq!(copies(), expected, "{motd}");
+        assert!(copies().is_empty(), "{motd}: {:?}", copies());
     }
 }

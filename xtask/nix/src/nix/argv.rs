@@ -47,6 +47,16 @@ pub fn invalid(paths: &[&str]) -> Vec<String> {
     ["nix-store", "--check-validity", "--print-invalid"].iter().chain(paths).map(|&s| s.to_owned()).collect()
 }
 
+/// Store paths, and everything that refers to them.
+pub fn referrers<'a>(paths: &[&'a str]) -> Vec<&'a str> {
+    ["nix-store", "--query", "--referrers-closure"].iter().chain(paths).copied().collect()
+}
+
+/// Deletes store paths that nobody uses.
+pub fn delete<'a>(paths: &[&'a str]) -> Vec<&'a str> {
+    ["nix-store", "--delete"].iter().chain(paths).copied().collect()
+}
+
 /// Sizes of store paths and their closures; the format is pinned from the version on that has several.
 pub fn path_info(version: Version, paths: &[&str]) -> Vec<String> {
     let format = (version >= (Version { major: 2, minor: 33 }) && version.minor < 90).then_some(["--json-format", "1"]);

@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     job::{Derivation, Failure, HostName, Job, JobId, Reads},
-    nix::{Pinned, Version, argv::Source},
+    nix::{Nix, Pinned, Version, argv::Source},
     process::{Cancel, End},
 };
 
@@ -99,22 +99,33 @@ pub fn workers(cores: usize, budget: u64) -> usize {
     cores.min(fitting).max(1)
 }
 
-/// A finished evaluator. Killing it takes the kernel 0.1 s for each GB, so it is dropped off the critical path.
-pub struct Leftover {
-    _evaluator: Option<Evaluator>,
+/// A finished evaluator, and the copies of the source that were made. Killing it takes the kernel 0.1 s for each GB, and
+/// Nix needs as long to delete the copies, so this is dropped off the critical path.
+pub struct Leftover<'a> {
+    evaluator: Option<Evaluator>,
+    copies: Vec<String>,
+    cancel: &'a Cancel,
+}
+
+impl Drop for Leftover<'_> {
+    fn drop(&mut self) {
+        // As long as it lives, the copies are in use.
+        drop(self.evaluator.take());
+        Nix::delete(&self.copies, self.cancel);
+    }
 }
 
 /// Evaluates group after group of jobs as `next` gives them; the jobs of a group share an evaluator. Whatever
 /// fails is reported for its own job. An error means that Nix could not be started at all.
-pub fn evaluate(
-    sources: Sources<'_>,
+pub fn evaluate<'a>(
+    sources: Sources<'a>,
     limits: Limits,
-    cancel: &Cancel,
+    cancel: &'a Cancel,
     next: &dyn Fn() -> Option<Vec<Job>>,
     on_reply: &mut dyn FnMut(Reply),
-) -> Result<Leftover> {
+) -> Result<Leftover<'a>> {
     let explainer = Explainer { sources, cancel, prefixes: None };
-    let mut seat = Seat { sources, limits, cancel, running: None, explainer, unreadable: None };
+    let mut seat = Seat { sources, limits, cancel, running: None, copies: Vec::new(), explainer, unreadable: None };
     while let Some(jobs) = next() {
         seat.dismiss_above(limits.full(), on_reply);
         for job in jobs {
@@ -125,7 +136,8 @@ pub fn evaluate(
             seat.settle(job, on_reply)?;
         }
     }
-    Ok(seat.leave(on_reply))
+    let evaluator = seat.leave(on_reply);
+    Ok(Leftover { evaluator, copies: seat.copies, cancel })
 }
 
 /// An evaluator, and what records what it reads.
@@ -170,6 +182,8 @@ struct Seat<'a> {
     limits: Limits,
     cancel: &'a Cancel,
     running: Option<Running>,
+    /// What evaluators that are gone have left in the store.
+    copies: Vec<String>,
     explainer: Explainer<'a>,
     /// Why no job can be evaluated: how the evaluator ended that could not load the flake, and its last words.
     unreadable: Option<(End, String)>,
@@ -183,10 +197,11 @@ impl Seat<'_> {
         }
     }
 
-    fn leave(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Leftover {
-        let evaluator = self.running.take().map(|running| running.evaluator);
-        evaluator.iter().for_each(|evaluator| on_reply(Reply::Stopped(evaluator.peak())));
-        Leftover { _evaluator: evaluator }
+    fn leave(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Option<Evaluator> {
+        let Running { evaluator, recorder, .. } = self.running.take()?;
+        self.copies.extend(recorder.into_iter().flat_map(|recorder| recorder.copies));
+        on_reply(Reply::Stopped(evaluator.peak()));
+        Some(evaluator)
     }
 
     fn running(&mut self, first: &HostName, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Running> {

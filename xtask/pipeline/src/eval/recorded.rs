@@ -40,7 +40,8 @@ pub struct Recorder {
     /// What the flake that the inputs come from was opened for; none if nothing is recorded.
     root: Option<Copied>,
     tree: Option<Tree>,
-    made: usize,
+    /// In the store, for the caller to delete when nobody reads them any more.
+    pub copies: Vec<String>,
     search: PathSearch,
     words: HashMap<String, Words>,
 }
@@ -84,7 +85,7 @@ impl Recorder {
             files,
             root: None,
             tree: None,
-            made: 0,
+            copies: Vec::new(),
             search: PathSearch::default(),
             words: HashMap::new(),
         };
@@ -129,10 +130,11 @@ impl Recorder {
         // The watch of the last copy ends here: nobody will read that one again.
         self.tree = None;
         let began = Instant::now();
-        let copy = format!("__copy{}", self.made);
+        let number = self.copies.len();
+        let copy = format!("__copy{number}");
         let path = self.copy(evaluator, &copy, &format!("drydock-{}", id.host), on_reply);
         let Some(copied) = path.and_then(Copied::watched) else { return false };
-        let name = format!("__tree{}", self.made);
+        let name = format!("__tree{number}");
         evaluator.define(&format!("{name} = __call {copy} (__marked {copy})\n"));
         evaluator.seen = SelfSeen::default();
         let root = self.root.iter().map(|root| root.path.as_path());
@@ -142,8 +144,7 @@ impl Recorder {
         true
     }
 
-    /// Copies the source. The name in the store is the host's and no more, so that no two evaluators of a run share a
-    /// copy, and the next run on the same files finds it there: copies stay until Nix collects garbage.
+    /// Copies the source. The name in the store is the host's, so that no two evaluators of a run share a copy.
     fn copy(
         &mut self,
         evaluator: &mut Evaluator,
@@ -151,9 +152,9 @@ impl Recorder {
         in_store: &str,
         on_reply: &mut dyn FnMut(Reply),
     ) -> Option<Utf8PathBuf> {
-        self.made += 1;
         evaluator.define(&format!("{name} = __path {{ name = \"{in_store}-source\"; path = __source.outPath; }}\n"));
         let Answer::Made(path) = evaluator.say(&format!("__made {name}"), on_reply) else { return None };
+        self.copies.push(path.clone());
         let path = Utf8PathBuf::from(path);
         evaluator.renamed.truncate(1);
         evaluator.renamed.push((path.to_string(), self.source.to_string()));
