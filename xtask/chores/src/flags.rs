@@ -1,6 +1,5 @@
 //! What can be typed after `cargo chores`.
 
-use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// Chores of this repository and its CI.
@@ -45,12 +44,6 @@ pub struct Runner {
 /// Write the report of `drydock ci merge` as a comment of a pull request, or renew the one that is there
 #[derive(Clone, Debug, Args)]
 pub struct Comment {
-    /// The comment's text
-    #[arg(long, value_name = "FILE", default_value = "drydock-ci/report/comment.md")]
-    pub file: Utf8PathBuf,
-    /// The repository, as OWNER/NAME
-    #[arg(long, value_name = "REPOSITORY")]
-    pub repository: String,
     /// The number of the pull request
     #[arg(long, value_name = "NUMBER")]
     pub pull: u64,
@@ -62,12 +55,6 @@ pub struct Propose {
     /// The fleet: a folder with flake.lock
     #[arg(long, value_name = "PATH", default_value = ".")]
     pub fleet: String,
-    /// The pull request's text
-    #[arg(long, value_name = "FILE", default_value = "drydock-ci/update.md")]
-    pub file: Utf8PathBuf,
-    /// The repository, as OWNER/NAME
-    #[arg(long, value_name = "REPOSITORY")]
-    pub repository: String,
 }
 
 /// Collect a fleet's live media for a release and refuse those that are too large
@@ -78,10 +65,7 @@ pub struct Release {
     pub fleet: String,
     /// Only hosts of this system
     #[arg(long, value_name = "SYSTEM")]
-    pub system: Option<String>,
-    /// The folder for images, checksums and bills of materials
-    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
-    pub out: Utf8PathBuf,
+    pub system: String,
 }
 
 /// Create the release of a tag with what `release` collected
@@ -90,9 +74,6 @@ pub struct Ship {
     /// The tag; its release is created as a draft
     #[arg(long, value_name = "TAG")]
     pub tag: String,
-    /// The folder that `release` wrote
-    #[arg(long, value_name = "DIR", default_value = "drydock-ci/release")]
-    pub dir: Utf8PathBuf,
 }
 
 #[cfg(test)]

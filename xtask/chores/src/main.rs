@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser as _;
-use drydock_model::{diagnostic, job, matrix, plan, record};
+use drydock_model::{diagnostic, job, plan, record};
 use drydock_nix::{files, git, process};
 use drydock_pipeline::{compare, fleet, run, vmtest};
 use drydock_report as report;
