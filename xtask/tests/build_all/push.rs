@@ -22,7 +22,7 @@ fn what_is_pushed_is_fetched_elsewhere() {
     assert!(Command::new("nix-store").args(["--delete", out.as_str()]).output().unwrap().status.success());
     let settings = format!("substituters = {cache}\nrequire-sigs = false");
     let elsewhere = [("NIX_CONFIG", settings.as_str())];
-    fleet.xtask_with(&elsewhere, &["build-all", "a"]).expect(0, &["1 jobs: 1 fetched"]);
+    fleet.xtask_with(&elsewhere, &["build-all", "a"]).expect(0, &["1 job: 1 fetched"]);
     // What is there already may not be in the cache yet.
     fs::remove_dir_all(fleet.path("cache")).unwrap();
     fleet.xtask(&["build-all", "a", "--push", &cache]).expect(0, &["1 present", "pushed 1 output"]);
