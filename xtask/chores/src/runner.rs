@@ -2,9 +2,10 @@
 //! nothing and says what it would have done.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::time::Duration;
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use camino::Utf8PathBuf;
 
 use crate::{
     diagnostic::DONE,
@@ -30,6 +31,7 @@ const RULE: &str = r#"KERNEL=="kvm", GROUP="kvm", MODE="0666", OPTIONS+="static_
 pub fn run(flags: &flags::Runner, cancel: &Cancel) -> Result<u8> {
     let hosted = std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted");
     free_disk(flags.disk << 30, hosted, cancel)?;
+    keep_signing_key()?;
     if flags.kvm {
         allow_kvm(hosted, cancel)?;
         let found = kvm::probe(cancel);
@@ -40,6 +42,18 @@ pub fn run(flags: &flags::Runner, cancel: &Cancel) -> Result<u8> {
         );
     }
     Ok(DONE)
+}
+
+/// Writes the key that signs what is pushed, if there is one, where `--push` can name it.
+fn keep_signing_key() -> Result<()> {
+    let set = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
+    let (Some(key), Some(folder)) = (set("SIGNING_KEY"), set("RUNNER_TEMP")) else { return Ok(()) };
+    let file = Utf8PathBuf::from(folder).join("signing-key");
+    let mut open = fs::OpenOptions::new();
+    let written = open.write(true).create(true).truncate(true).mode(0o600).open(&file);
+    written.and_then(|mut file| file.write_all(key.as_bytes())).with_context(|| format!("cannot write {file}"))?;
+    eprintln!("the signing key is in {file}");
+    Ok(())
 }
 
 fn free_disk(needed: u64, hosted: bool, cancel: &Cancel) -> Result<()> {

@@ -86,6 +86,7 @@ fn complete(plan: &PlanFile, mut records: Vec<Record>) -> Vec<Record> {
             nix,
             seconds,
             jobs: others,
+            not_pushed: vec![],
             spans: vec![],
         });
     }
