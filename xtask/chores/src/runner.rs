@@ -1,9 +1,10 @@
-//! `cargo chores runner`: prepares a hosted runner for building images and booting them. Elsewhere it changes nothing.
+//! `cargo chores runner`: prepares a hosted runner for building images and booting them. Elsewhere the machine stays as it is.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
-use std::time::Duration;
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use camino::Utf8PathBuf;
 
 use crate::{
     diagnostic::DONE,
@@ -41,6 +42,7 @@ pub fn run(flags: &flags::Runner, cancel: &Cancel) -> Result<u8> {
     } else if free < needed {
         eprintln!("this is no hosted runner: nothing is removed; free some space if the build fails");
     }
+    keep_signing_key()?;
     if flags.kvm {
         if hosted {
             sudo(&["tee", "/etc/udev/rules.d/99-kvm4all.rules"], RULE, cancel)?;
@@ -52,6 +54,18 @@ pub fn run(flags: &flags::Runner, cancel: &Cancel) -> Result<u8> {
         eprintln!("KVM {}", if works { "works" } else { "does not work here: virtual machines will be emulated" });
     }
     Ok(DONE)
+}
+
+/// Writes the key that signs what is pushed, if there is one, where `--push` can name it.
+fn keep_signing_key() -> Result<()> {
+    let set = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
+    let (Some(key), Some(folder)) = (set("SIGNING_KEY"), set("RUNNER_TEMP")) else { return Ok(()) };
+    let file = Utf8PathBuf::from(folder).join("signing-key");
+    let mut open = fs::OpenOptions::new();
+    let written = open.write(true).create(true).truncate(true).mode(0o600).open(&file);
+    written.and_then(|mut file| file.write_all(key.as_bytes())).with_context(|| format!("cannot write {file}"))?;
+    eprintln!("the signing key is in {file}");
+    Ok(())
 }
 
 /// A failure is said and not fatal: what it prepares makes the work quicker, not possible.

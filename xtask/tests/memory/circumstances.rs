@@ -386,3 +386,26 @@ fn a_run_leaves_no_copies_of_the_source() {
         assert!(copies().is_empty(), "{motd}: {:?}", copies());
     }
 }
+
+/// A host whose result holds the path of the source is evaluated twice, but only the first time; when that ends, an edit of
+/// what it does not read concerns it no more.
+#[test]
+fn a_host_that_holds_the_sources_path_is_evaluated_once() {
+    const HOLDS: &str = r#"if name == "a" then builtins.trace "at ${baseNameOf self}" "${self}" else "1""#;
+    let fleet = Fleet::with(false, "", HOLDS);
+    let evaluations = |when: &str| {
+        fleet.compare(when);
+        fs::write(fleet.root.join("README.md"), when).unwrap();
+        let output = fleet.command().output().unwrap();
+        fleet.compare(when);
+        String::from_utf8_lossy(&output.stderr).matches("trace: at ").count()
+    };
+    fs::write(fleet.root.join("README.md"), "").unwrap();
+    let first = fleet.command().output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&first.stderr).matches("trace: at ").count(), 2);
+    assert_eq!(evaluations("an edit"), 1);
+    let flake = fs::read_to_string(fleet.root.join("flake.nix")).unwrap();
+    fleet.write("flake.nix", &flake.replace("${self}", "").replace("${baseNameOf self}", ""));
+    assert_eq!(evaluations("an edit that takes the path out, evaluated at the true path"), 1);
+    assert_eq!(evaluations("an edit after that, on a copy"), 0);
+}

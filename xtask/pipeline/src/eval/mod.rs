@@ -8,6 +8,7 @@ mod recorded;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     fs,
     time::{Duration, Instant},
 };
@@ -80,6 +81,8 @@ pub struct Sources<'a> {
     pub root: &'a Utf8Path,
     /// The source in the store that is evaluated; where there is none, Nix reads the flake by itself.
     pub pinned: Option<&'a Pinned>,
+    /// Jobs that are not evaluated on a copy of the source.
+    pub at_true_path: &'a BTreeSet<JobId>,
 }
 
 /// Memory for evaluators: four fifths of what the machine has free now, in bytes.
@@ -167,9 +170,10 @@ impl Running {
         Ok(Self { evaluator, recorder: None, settled: 0 })
     }
 
-    fn ask(&mut self, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> Recorded {
+    fn ask(&mut self, id: &JobId, at_true_path: bool, on_reply: &mut dyn FnMut(Reply)) -> Recorded {
         self.settled += 1;
         match &mut self.recorder {
+            Some(recorder) if at_true_path => recorder.ask_at_true_path(&mut self.evaluator, id, on_reply),
             Some(recorder) => recorder.ask(&mut self.evaluator, id, on_reply),
             None => Recorded { answer: self.evaluator.ask("hydraJobs", id, on_reply), reads: Reads::Unknown },
         }
@@ -223,8 +227,9 @@ impl Seat<'_> {
         }
         on_reply(Reply::Began(job.id.clone()));
         loop {
+            let at_true_path = self.sources.at_true_path.contains(&job.id);
             let running = self.running(&job.id.host, on_reply)?;
-            let Recorded { answer, reads } = running.ask(&job.id, on_reply);
+            let Recorded { answer, reads } = running.ask(&job.id, at_true_path, on_reply);
             let alone = running.settled == 1;
             let failure = match answer {
                 Answer::Done(derivation) => {

@@ -43,6 +43,7 @@ pub struct Recorder {
     /// In the store, for the caller to delete when nobody reads them any more.
     pub copies: Vec<String>,
     search: PathSearch,
+    search_of_source: PathSearch,
     words: HashMap<String, Words>,
 }
 
@@ -87,8 +88,10 @@ impl Recorder {
             tree: None,
             copies: Vec::new(),
             search: PathSearch::default(),
+            search_of_source: PathSearch::default(),
             words: HashMap::new(),
         };
+        recorder.search_of_source.look_for([pinned.path.as_path()]);
         let record = record && files <= MOST_FILES && bytes <= MOST_BYTES;
         // No host has a dot in its name, so that this is no copy of a host's own.
         let name = format!("drydock-{first}.inputs");
@@ -119,6 +122,18 @@ impl Recorder {
             Answer::Done(derivation) => self.judge(derivation, seen, evaluator, id, on_reply),
             other => Recorded { answer: other, reads: Reads::Unknown },
         }
+    }
+
+    /// Evaluates a job of which the source's path is a part, unless that has changed.
+    pub fn ask_at_true_path(
+        &mut self,
+        evaluator: &mut Evaluator,
+        id: &JobId,
+        on_reply: &mut dyn FnMut(Reply),
+    ) -> Recorded {
+        let answer = evaluator.ask("__plain.hydraJobs", id, on_reply);
+        let holds_path = matches!(&answer, Answer::Done(plain) if self.search_of_source.finds(&plain.drv));
+        Recorded { answer, reads: if holds_path { Reads::Path } else { Reads::Whole } }
     }
 
     /// Sees to it that the host is evaluated on a copy that it may be evaluated on. False if there is none.
@@ -180,12 +195,14 @@ impl Recorder {
         let suspicion = words.suspicion(seen.path);
         let covered = Reads::Files { files: opened, names_of_self: words.names_self || seen.path };
         let reads = if seen.identity || suspicion == Suspicion::Strong { Reads::Whole } else { covered };
-        if !everything && suspicion == Suspicion::None && !self.search.finds(&derivation.drv) {
+        let holds_path = self.search.finds(&derivation.drv);
+        if !everything && suspicion == Suspicion::None && !holds_path {
             return Recorded { answer: Answer::Done(derivation), reads };
         }
         match evaluator.ask("__plain.hydraJobs", id, on_reply) {
             Answer::Done(plain) if plain == derivation => Recorded { answer: Answer::Done(plain), reads },
-            other => whole(other),
+            answer if holds_path => Recorded { answer, reads: Reads::Path },
+            answer => whole(answer),
         }
     }
 
