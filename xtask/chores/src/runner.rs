@@ -1,4 +1,5 @@
-//! `cargo chores runner`: prepares a hosted runner for building images and booting them. Elsewhere the machine stays as it is.
+//! `cargo chores runner`: prepares a hosted runner for building images and booting them. Elsewhere the machine stays
+//! as it is.
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, time::Duration};
