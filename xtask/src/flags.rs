@@ -148,6 +148,7 @@ pub struct StageFlags {
     #[arg(long, value_name = "SECONDS")]
     pub max_silent_time: Option<u64>,
     /// Push what is built, as it is finished, to this store (file://, s3://, ssh-ng://) or with this command (`cachix push X`)
+    /// [default: the variable DRYDOCK_PUSH]
     #[arg(long, value_name = "CACHE", value_parser = NonEmptyStringValueParser::new())]
     pub push: Option<String>,
     /// Remote builders to use instead of the configured ones, as in nix.conf(5)
@@ -161,7 +162,7 @@ impl StageFlags {
             evaluators: self.eval_jobs.map(usize::from),
             eval_timeout: Duration::from_secs(self.eval_timeout),
             allow_ifd: self.allow_import_from_derivation,
-            push: self.push.as_deref().map(Cache::parse),
+            push: Cache::wished(self.push.as_deref()),
             build: BuildOptions {
                 max_jobs: self.max_jobs,
                 timeout: self.timeout,

@@ -98,6 +98,7 @@ fn checks() -> Vec<Check> {
         Check { needs: &["bash", "jq", "awk"], ..installer },
         check("harness", &["python3", "ci/tests/check-harness"], minutes(2)),
         check("tests", &["cargo", "test", "--locked"], minutes(20)),
+        Check { needs: &["git", "nix"], ..check("bench", &["python3", "ci/tests/check-bench"], minutes(10)) },
         // Tests that cargo leaves out by itself, because they need what may not be installed.
         Check { needs: &["zizmor", "actionlint"], ..check("linters", &left_out("with_linters"), minutes(5)) },
         Check {

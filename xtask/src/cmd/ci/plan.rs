@@ -11,7 +11,7 @@ use crate::{
         affected::Compared,
         hosts::{self, Status},
     },
-    diagnostic::{DONE, INTERRUPTED, usage},
+    diagnostic::{DONE, INTERRUPTED, counted, usage},
     files::write,
     flags,
     fleet::Fleet,
@@ -133,7 +133,7 @@ pub fn prefix(root: &Utf8Path, cancel: &Cancel) -> String {
 
 fn tell(plan: &PlanFile) {
     if let Some(base) = &plan.base {
-        eprintln!("against {base}: {} hosts affected, {} unchanged", plan.affected.len(), plan.unchanged);
+        eprintln!("against {base}: {} affected, {} unchanged", counted(plan.affected.len(), "host"), plan.unchanged);
     }
     for entry in &plan.entries {
         eprintln!("{}: {} on {}, about {} s", entry.name, entry.jobs, entry.runner, entry.seconds);
@@ -142,7 +142,12 @@ fn tell(plan: &PlanFile) {
         let place = broken.failure.position.as_ref().map(|p| format!("{}{p}: ", plan.prefix)).unwrap_or_default();
         eprintln!("{} does not evaluate: {place}{}", broken.job, broken.failure.message);
     }
-    eprintln!("{} entries, {} jobs broken, {} cached", plan.entries.len(), plan.broken.len(), plan.cached.len());
+    eprintln!(
+        "{}, {} broken, {} cached",
+        counted(plan.entries.len(), "entry"),
+        counted(plan.broken.len(), "job"),
+        plan.cached.len()
+    );
 }
 
 /// An entry's name as it may stand in a file name: what came through a CI system is not believed.
