@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED, as_called},
+    diagnostic::{DONE, FAILED, INTERRUPTED, as_called, counted},
     job::HostName,
     matrix::Host,
     process::Cancel,
@@ -86,7 +86,7 @@ pub fn table(rows: &[Row]) -> String {
     let count = |state: &State| (rows.iter().filter(|row| row.state == *state).count(), state.word());
     let counts = states.iter().map(count).filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
-    text + &format!("{} hosts: {}\n", rows.len(), counts.join(", "))
+    text + &format!("{}: {}\n", counted(rows.len(), "host"), counts.join(", "))
 }
 
 /// What a person has to look at most urgently decides.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED},
+    diagnostic::{DONE, FAILED, INTERRUPTED, counted},
     flags::{SelectionFlags, Status},
     fleet::Fleet,
     job::{Artifact, HostName, Job, JobId, Target},
@@ -115,7 +115,7 @@ fn table(rows: &[Row]) -> String {
                 None => "-",
             }
             .to_owned(),
-            row.days_behind.map_or("-".to_owned(), |days| format!("{days} days")),
+            row.days_behind.map_or("-".to_owned(), |days| counted(usize::try_from(days).unwrap_or(0), "day")),
             if machine.reboot_pending { "pending" } else { "-" }.to_owned(),
             if machine.failed_units.is_empty() { "-".to_owned() } else { machine.failed_units.join(",") },
             bytes(machine.free),

@@ -222,6 +222,7 @@ fn with_machines_waves_stop_at_a_failure_unless_told_otherwise() {
     let with = |more: &[&str]| site.xtask(&[&DEPLOY[..], more].concat());
     (0..4).for_each(|n| site.system(&format!("m{n}"), "two", if n == 0 { &[("behaviour", "exit 1")] } else { &[] }));
     with(&["--wave", "canary"]).expect(2, &["m1 has none of the tags canary", "rest"]);
+    with(&["--wave", "cnary,rest"]).expect(2, &["none of the hosts belongs to the wave cnary"]);
     with(&["--wave", "canary,rest"]).expect(4, &["1 rolled back, 3 not tried", "--keep-going"]);
     assert_eq!(site.versions("m1"), "one one");
     with(&["--parallel", "1", "--max-failed", "0"]).expect(4, &["3 not tried", "--max-failed"]);

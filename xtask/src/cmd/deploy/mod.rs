@@ -83,7 +83,8 @@ pub fn run(flags: &Deploy, cancel: &Cancel) -> Result<u8> {
     Ok(deployments::exit_code(&rows, cancel))
 }
 
-/// The hosts by waves: each in the first one whose tag it has, `rest` for all others. Errors: a host is in none.
+/// The hosts by waves: each in the first one whose tag it has, `rest` for all others. Errors: a host is in none, or a wave has
+/// none, which may be a slip of the fingers that lets all others go first.
 fn waves(hosts: Vec<Host>, tags: &[String]) -> Result<Vec<Vec<Host>>> {
     if tags.is_empty() {
         return Ok(vec![hosts]);
@@ -96,7 +97,12 @@ fn waves(hosts: Vec<Host>, tags: &[String]) -> Result<Vec<Vec<Host>>> {
         })?;
         waves[place].push(host);
     }
-    Ok(waves)
+    match tags.iter().zip(&waves).find(|(tag, wave)| wave.is_empty() && *tag != "rest") {
+        Some((tag, _)) => {
+            Err(usage(format!("none of the hosts belongs to the wave {tag}\n  `cargo xtask list` shows their tags")))
+        }
+        None => Ok(waves),
+    }
 }
 
 /// True if a machine of a wave before this one is not as it should be.
