@@ -49,5 +49,10 @@ pub fn read(file: &Utf8Path) -> Result<Record> {
             version.map_or_else(|| "missing".to_owned(), |v| v.to_string())
         )));
     }
-    serde_json::from_value(value).map_err(|error| usage(format!("{file} is not in the form of a record: {error}")))
+    let mut record: Record = serde_json::from_value(value)
+        .map_err(|error| usage(format!("{file} is not in the form of a record: {error}")))?;
+    let folder = file.parent().unwrap_or(Utf8Path::new(""));
+    let tests = record.jobs.iter_mut().filter_map(|job| job.test.as_mut());
+    tests.flat_map(|test| &mut test.screens).for_each(|screen| screen.file = folder.join(&screen.file));
+    Ok(record)
 }

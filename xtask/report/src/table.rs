@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::{
         job::{Derivation, Subtest},
-        record::{Image, TestRecord},
+        record::{Image, Screen, TestRecord},
         timings::{Span, What},
     };
 
@@ -230,6 +230,7 @@ FAILED to build: c.system, d.system
             passed: 1,
             subtests: vec![Subtest { name: "boots".into(), seconds: Some(1.5), depth: 0 }],
             files: vec!["log.txt".into()],
+            screens: vec![Screen { boot: "vm".into(), passed: true, file: "vm.png".into(), sha256: "00".into() }],
         };
         let job = JobRecord {
             job: JobId::try_from("f.tests.live".to_owned()).unwrap(),
@@ -267,7 +268,7 @@ FAILED to build: c.system, d.system
         record.jobs.push(job);
         record.spans.push(span);
         keys(&serde_json::to_value(record).unwrap(), &mut fields);
-        assert!(fields.len() >= 47, "the sample holds every kind of outcome: {fields:?}");
+        assert!(fields.len() >= 51, "the sample holds every kind of outcome: {fields:?}");
         for field in fields {
             assert!(words.contains(&field.as_str()), "docs/record.md does not mention `{field}`");
         }

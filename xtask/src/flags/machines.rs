@@ -81,7 +81,7 @@ pub struct Boot {
 /// The tests are Nix builds, so that one that passed is remembered like any other build. Several run at once,
 /// as cores and memory allow; each line of a log has the host and the test before it. Whether KVM works is
 /// tried out with a virtual machine; where it does not, tests run under TCG with longer time limits, and the
-/// output says so. Logs and the screenshots of a failure are in target/xtask/vm/HOST/TEST/.
+/// output says so. Logs and the screens of all boots are in target/xtask/vm/HOST/TEST/.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -118,6 +118,7 @@ impl<'a> Run<'a> {
             command: command.to_owned(),
             fleet: self.source().clone(),
             nix: self.nix.version.to_string(),
+            began: Some(self.timings.began()),
             seconds: StageSeconds { total: self.began.elapsed().as_secs_f64(), ..finished.seconds },
             jobs: finished.jobs,
             spans: self.timings.spans(),

@@ -13,6 +13,7 @@ use super::{
     accel::Choice,
     log::TestLog,
     place::{self, Place},
+    screens,
 };
 use crate::{
     job::{Derivation, Failure, JobId, Outcome},
@@ -103,10 +104,8 @@ impl Test<'_> {
             }
         }
         drop(copy);
-        for (name, bytes) in &log.screenshots {
-            let file = self.dir.join(name);
-            fs::write(&file, bytes).with_context(|| format!("cannot write {file}"))?;
-        }
+        let output = (self.place == Place::Sandbox).then_some(self.derivation.out.as_path());
+        screens::collect(&verdict, output, &mut log, self.dir, say)?;
         Ok(Attempt { verdict, took, log })
     }
 

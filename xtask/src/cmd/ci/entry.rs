@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED, usage},
-    files::write,
+    files::{replace, write},
     flags,
     fleet::Fleet,
     job::{Job, JobId, Target},
@@ -69,7 +69,8 @@ pub fn make(flags: &flags::Entry, fleet: Fleet, name: &str, ids: &str, cancel: &
     if !cancel.is_set() && !tests.is_empty() {
         finished.extend(run.test(&tests, &TestOptions::default())?);
     }
-    let record = run.record(&format!("ci entry {name}"), finished);
+    let mut record = run.record(&format!("ci entry {name}"), finished);
+    keep_screens(&flags.out, &mut record)?;
     write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
     let images = link_images(&flags.out.join("images"), &record.jobs)?;
     eprint!("{}", table::render(&record, Paint { colour: false }));
@@ -103,6 +104,19 @@ fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
         true => Err(usage("the entry names no job: --jobs is empty")),
         false => Ok(jobs),
     }
+}
+
+/// Copies the pictures of boots to where the record lies, which names them from there.
+fn keep_screens(out: &Utf8Path, record: &mut Record) -> Result<()> {
+    for job in &mut record.jobs {
+        for screen in job.test.iter_mut().flat_map(|test| &mut test.screens) {
+            let name = Utf8Path::new("screens").join(format!("{}.{}.png", job.job, screen.boot));
+            let bytes = std::fs::read(&screen.file).with_context(|| format!("cannot read {}", screen.file))?;
+            replace(&out.join(&name), bytes)?;
+            screen.file = name;
+        }
+    }
+    Ok(())
 }
 
 /// Links every image of the entry to `dir/<host>/<file>`, for the upload; says how many there are.

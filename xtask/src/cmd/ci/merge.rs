@@ -79,6 +79,7 @@ fn complete(plan: &PlanFile, mut records: Vec<Record>) -> Vec<Record> {
             command: "ci plan".into(),
             fleet,
             nix,
+            began: None,
             seconds,
             jobs: others,
             spans: vec![],
