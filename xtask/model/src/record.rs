@@ -22,9 +22,9 @@ pub struct Record {
     pub fleet: FleetRecord,
     /// Nix's version, such as `2.26`.
     pub nix: String,
-    /// When it began, as `2026-01-31T12:00:00Z`; absent in records of earlier versions of Drydock.
+    /// When it began, in seconds since 1970; absent in records of earlier versions of Drydock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<String>,
+    pub began: Option<u64>,
     /// Wall-clock seconds of the stages; they overlap, so that their sum may exceed the total.
     pub seconds: StageSeconds,
     /// Sorted by job id.

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use drydock_model::diagnostic::usage;
 
-use crate::record::{self, Record};
+use crate::{
+    files,
+    record::{self, Record, Screen},
+};
 
 /// Reads every record named, and every `.json` file of the folders named.
 pub fn read_all(paths: &[Utf8PathBuf]) -> Result<Vec<Record>> {
@@ -34,6 +37,13 @@ pub fn json_files(dir: &Utf8Path, files: &mut Vec<Utf8PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The picture of a boot, if it is there and the one that the record means.
+pub fn picture(screen: &Screen) -> Option<Vec<u8>> {
+    let is_small = |file: &fs::Metadata| file.is_file() && file.len() <= Screen::LARGEST;
+    let bytes = fs::metadata(&screen.file).ok().filter(is_small).and_then(|_| fs::read(&screen.file).ok())?;
+    (Screen::is_picture(&bytes) && files::sha256(&bytes) == screen.sha256).then_some(bytes)
 }
 
 /// Reads one record and refuses a version that is not known.

@@ -88,7 +88,7 @@ pub fn failures<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>, pain
 
 /// Failures by their cause: a derivation that several jobs share, or a flake that evaluates for none, is
 /// told once with all jobs it fails.
-fn causes<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>) -> Vec<(&'a Failure, Vec<&'a JobId>)> {
+pub(crate) fn causes<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>) -> Vec<(&'a Failure, Vec<&'a JobId>)> {
     let mut causes: Vec<(&Failure, Vec<&JobId>)> = Vec::new();
     for (job, failure) in failed {
         let same = |other: &Failure| match (&failure.drv, &other.drv) {

@@ -139,10 +139,12 @@ impl Test<'_> {
         Ok((verdict(outcome, self.derivation.drv.as_path(), valid), took, seen))
     }
 
-    /// The log of the derivation's last build, if Nix still has it.
+    /// The log of the derivation's last build, if Nix still has it; a cache is asked where this machine has none.
     fn stored_log(&self) -> String {
-        let said = Invocation::new(argv::log(self.derivation.drv.as_str())).capture(self.run.cancel);
-        said.ok().filter(|said| said.end.is_success()).map(|said| said.stdout).unwrap_or_default()
+        let drv = self.derivation.drv.as_str();
+        let read = |argv| Invocation::new(argv).capture(self.run.cancel).ok().filter(|said| said.end.is_success());
+        let said = read(argv::own_log(drv)).or_else(|| read(argv::log(drv)));
+        said.map(|said| said.stdout).unwrap_or_default()
     }
 
     fn drive(&self, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn each_boot_has_the_picture_of_its_own_run() {
-        let text = format!("subtest: a\n{}(finished: subtest: a, in 1.00 seconds)\nsubtest: b\n{}", shown("a"), shown("b"));
+        let text =
+            format!("subtest: a\n{}(finished: subtest: a, in 1.00 seconds)\nsubtest: b\n{}", shown("a"), shown("b"));
         check(Verdict::Passed, true, log(&text), &[("a", true), ("b", true), ("stored", true)]);
         check(Verdict::PassedBefore, true, log(&text), &[("stored", true)]);
         check(Verdict::Failed(String::new()), false, log(&text), &[("a", true), ("b", false)]);

@@ -85,7 +85,9 @@ pub fn record(
         subtests: run.log.subtests.clone(),
         screens: match &outcome {
             Outcome::NotRun { .. } => vec![],
-            _ => folder(&job.id, "").map(|home| screens::list(&home, &run.log, outcome.is_success())).unwrap_or_default(),
+            _ => {
+                folder(&job.id, "").map(|home| screens::list(&home, &run.log, outcome.is_success())).unwrap_or_default()
+            }
         },
         files: if matches!(outcome, Outcome::Failed(_)) { files(&job.id) } else { vec![] },
     };
