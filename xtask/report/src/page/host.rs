@@ -85,8 +85,8 @@ impl<'p> Pictures<'p> {
     }
 
     fn take(&mut self, screen: &Screen) -> Result<Vec<u8>, &'static str> {
-        let bytes = (self.read)(screen).ok_or("its picture is not there any more")?;
-        self.left = self.left.checked_sub(bytes.len()).ok_or("its picture is left out: the page has many")?;
+        let bytes = (self.read)(screen).ok_or("not there any more")?;
+        self.left = self.left.checked_sub(bytes.len()).ok_or("left out: the page has many")?;
         Ok(bytes)
     }
 }
@@ -136,7 +136,7 @@ impl Host<'_> {
                         p { "The end of its log:" }
                         pre.log tabindex="0" { code { (tail(&failure.log_tail, self.room)) } }
                     }
-                    @if !failure.reproduce.is_empty() { p { "To repeat it:" } pre { (shown(&failure.reproduce, 2000)) } }
+                    @if !failure.reproduce.is_empty() { p { "To repeat it:" } pre { (shown(&failure.reproduce, self.room.min(2000))) } }
                 }
             }
         }
@@ -144,33 +144,33 @@ impl Host<'_> {
 
     /// What the machines of its tests showed, failures first.
     fn screens(&self, pictures: &mut Pictures<'_>) -> Markup {
-        let of = |job: &'_ JobRecord| job.test.iter().flat_map(|test| test.screens.clone()).collect::<Vec<_>>();
-        let mut screens: Vec<(Target, Screen)> =
-            self.jobs.values().flat_map(|job| of(job).into_iter().map(|screen| (job.job.target, screen))).collect();
+        let of = |job: &&JobRecord| job.test.iter().flat_map(|test| test.screens.clone()).collect::<Vec<_>>();
+        let all = self.jobs.values().flat_map(|job| of(job).into_iter().map(|screen| (job.job.target, screen)));
+        let mut screens: Vec<(Target, Screen)> = all.collect();
         screens.sort_by_key(|(_, screen)| screen.passed);
+        let taken = screens.iter().map(|(target, screen)| (*target, screen, pictures.take(screen)));
+        let (there, missing): (Vec<_>, Vec<_>) = taken.partition(|(_, _, picture)| picture.is_ok());
         html! {
-            @if !screens.is_empty() {
-                h3 { "What its machines showed" }
+            @if !screens.is_empty() { h3 { "What its machines showed" } }
+            @if !there.is_empty() {
                 div.screens {
-                    @for (target, screen) in &screens { (self.screen(*target, screen, pictures.take(screen))) }
+                    @for (target, screen, picture) in &there {
+                        @if let Ok(picture) = picture { (self.screen(*target, screen, picture)) }
+                    }
                 }
             }
+            @if let [(_, _, Err(why)), ..] = missing.as_slice() { p { small { (count(missing.len(), "picture")) " " (why) } } }
         }
     }
 
-    fn screen(&self, target: Target, screen: &Screen, picture: Result<Vec<u8>, &str>) -> Markup {
+    fn screen(&self, target: Target, screen: &Screen, picture: &[u8]) -> Markup {
         let (class, letter, word) = if screen.passed { ("ok", "P", "passed") } else { ("bad", "X", "failed") };
         let (boot, test) = (shown(&screen.boot, 100), column_name(target));
+        let (width, height) = extent(picture);
         html! {
             figure class=(class) {
-                @match picture {
-                    Ok(bytes) => {
-                        @let (width, height) = extent(&bytes);
-                        img src=(format!("data:image/png;base64,{}", base64(&bytes))) width=(width) height=(height) tabindex="0"
-                            alt=(format!("The screen of {}, {test}, boot {boot}, which {word}", self.name));
-                    }
-                    Err(why) => { p.missing { (why) } }
-                }
+                img src=(format!("data:image/png;base64,{}", base64(picture))) width=(width) height=(height) tabindex="0"
+                    alt=(format!("The screen of {}, {test}, boot {boot}, which {word}", self.name));
                 figcaption { b title=(word) { (letter) } span { (boot) small { (test) } } }
             }
         }
@@ -263,7 +263,7 @@ fn trend(name: &str, values: &[f64], unit: impl Fn(f64) -> String) -> Markup {
         @if let [_, .., last] = values {
             span {
                 (name) " "
-                svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true" { polyline points=(points.join(" ")); }
+                svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true" { polyline points=(points.join(" ")) {} }
                 " " (unit(*last)) small { " " (unit(low)) " to " (unit(high)) " in " (count(values.len(), "run")) }
             }
         }

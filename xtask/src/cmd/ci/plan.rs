@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::runner_file;
 use crate::{
     compare::{
-        affected::Compared,
+        affected::{self, Compared},
         difference,
         hosts::{self, Status},
+        why::Cause,
     },
     diagnostic::{DONE, INTERRUPTED, usage},
     differences,
@@ -122,18 +123,22 @@ pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
 }
 
 fn summary(run: &Run<'_>, compared: &Compared) -> Result<(Vec<Affected>, usize)> {
-    let changed = compared.hosts.iter().filter(|host| host.status != Status::Unchanged);
-    let affected = changed.enumerate().map(|(n, change)| {
-        let differences = match n < MOST_COMPARED && change.status == Status::Changed {
-            true => differences::sections(&difference::of_change(run, change, &compared.base)?),
-            false => vec![],
-        };
+    let mut hosts = compared.hosts.clone();
+    hosts.retain(|host| host.status != Status::Unchanged);
+    let first = &hosts[..hosts.len().min(MOST_COMPARED)];
+    let causes = affected::causes(first, run.cancel)?;
+    let affected = hosts.iter().enumerate().map(|(n, change)| {
+        let words = |cause: &Cause| format!("{}: {}", cause.path.join(" > "), cause.what);
+        let why = causes.get(&change.host).map(|causes| ("why:".to_owned(), causes.iter().map(words).collect()));
+        let mut differences: Vec<(String, Vec<String>)> = why.into_iter().collect();
+        if n < first.len() && change.status == Status::Changed {
+            differences.extend(differences::sections(&difference::of_change(run, change, &compared.base)?));
+        }
         let (host, status, targets) = (change.host.clone(), change.status.as_str().to_owned(), hosts::targets(change));
         Ok(Affected { host, status, targets, differences })
     });
-    let affected = affected.collect::<Result<Vec<_>>>()?;
-    let unchanged = compared.hosts.len() - affected.len();
-    Ok((affected, unchanged))
+    let unchanged = compared.hosts.len() - hosts.len();
+    Ok((affected.collect::<Result<_>>()?, unchanged))
 }
 
 /// The fleet's folder in its repository, as annotations have to name files.
