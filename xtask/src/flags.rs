@@ -147,6 +147,9 @@ pub struct StageFlags {
     /// Push what is built, as it is finished, to this store (file://, s3://, ssh-ng://) or with this command (`cachix push X`)
     #[arg(long, value_name = "CACHE", value_parser = NonEmptyStringValueParser::new())]
     pub push: Option<String>,
+    /// Show the logs of builders and tests as they come, not only the end of one that failed
+    #[arg(short = 'L', long)]
+    pub print_build_logs: bool,
     /// Remote builders to use instead of the configured ones, as in nix.conf(5)
     #[arg(long, value_name = "BUILDERS")]
     pub builders: Option<String>,
@@ -159,6 +162,7 @@ impl StageFlags {
             eval_timeout: Duration::from_secs(self.eval_timeout),
             allow_ifd: self.allow_import_from_derivation,
             push: self.push.as_deref().map(Cache::parse),
+            logs: self.print_build_logs,
             build: BuildOptions {
                 max_jobs: self.max_jobs,
                 timeout: self.timeout,

@@ -42,6 +42,8 @@ pub struct Options {
     pub build: BuildOptions,
     /// Where finished outputs are pushed to.
     pub push: Option<Cache>,
+    /// Whether the logs of builders and tests are shown as they come.
+    pub logs: bool,
     /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
     pub roots: Option<Utf8PathBuf>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             allow_ifd: false,
             build: BuildOptions::default(),
             push: None,
+            logs: false,
             roots: None,
         }
     }

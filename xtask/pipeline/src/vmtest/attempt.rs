@@ -68,8 +68,9 @@ pub struct Test<'a> {
     pub scale: u32,
 }
 
-/// What a watcher is told: a line of the log, or what goes on now, a subtest or what is built before.
+/// What a watcher is told: a line of the log, another that matters, or what goes on now, a subtest or what is built before.
 pub enum Said<'a> {
+    Log(&'a str),
     Line(&'a str),
     Now(&'a str),
 }
@@ -86,7 +87,7 @@ impl Test<'_> {
             // Losing a line of the copy must not fail the test; the disk being full shows elsewhere.
             let _ = writeln!(copy, "{line}");
             if let Some(line) = log.take(line) {
-                say(Said::Line(&line));
+                say(Said::Log(&line));
             }
             if log.current() != current.as_deref() {
                 current = log.current().map(str::to_owned);

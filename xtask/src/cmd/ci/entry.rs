@@ -70,7 +70,7 @@ pub fn make(flags: &flags::Entry, fleet: Fleet, name: &str, ids: &str, cancel: &
         finished.extend(run.test(&tests, &TestOptions::default())?);
     }
     let mut record = run.record(&format!("ci entry {name}"), finished);
-    keep_screens(&flags.out, &mut record)?;
+    keep_files(&flags.out, &mut record)?;
     write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
     let images = link_images(&flags.out.join("images"), &record.jobs)?;
     eprint!("{}", table::render(&record, Paint { colour: false }));
@@ -106,14 +106,19 @@ fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
     }
 }
 
-/// Copies the pictures of boots to where the record lies, which names them from there.
-fn keep_screens(out: &Utf8Path, record: &mut Record) -> Result<()> {
+/// Copies the pictures of boots to where the record lies, which names them from there, and the logs of tests that failed.
+fn keep_files(out: &Utf8Path, record: &mut Record) -> Result<()> {
     for job in &mut record.jobs {
         for screen in job.test.iter_mut().flat_map(|test| &mut test.screens) {
             let name = Utf8Path::new("screens").join(format!("{}.{}.png", job.job, screen.boot));
             let bytes = std::fs::read(&screen.file).with_context(|| format!("cannot read {}", screen.file))?;
             replace(&out.join(&name), bytes)?;
             screen.file = name;
+        }
+        let files = job.test.iter().flat_map(|test| &test.files);
+        for log in files.filter(|file| file.file_name() == Some("log.txt")) {
+            let bytes = std::fs::read(log).with_context(|| format!("cannot read {log}"))?;
+            replace(&out.join(format!("logs/{}.txt", job.job)), bytes)?;
         }
     }
     Ok(())
