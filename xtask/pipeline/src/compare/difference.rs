@@ -78,7 +78,7 @@ pub fn of_change(run: &Run<'_>, change: &HostChange, base: &str) -> Result<HostD
     let artifact = |job: &&JobChange| matches!(job.id.target, Target::Artifact(_));
     let sides = |job: &JobChange| Some((job.old.clone()?, job.new.clone()?));
     // The system, where there is one, is the last of the artifacts.
-    let both = change.jobs.iter().filter(artifact).filter_map(sides).last();
+    let both = change.jobs.iter().filter(artifact).filter_map(sides).next_back();
     let snapshot = |side| Snapshot::of_derivation(&run.nix, side, run.cancel);
     let mut difference = match both {
         Some((old, new)) => Some(Difference::between(&snapshot(&old)?, &snapshot(&new)?)),
