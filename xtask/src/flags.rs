@@ -145,6 +145,7 @@ pub struct StageFlags {
     #[arg(long, value_name = "SECONDS")]
     pub max_silent_time: Option<u64>,
     /// Push what is built, as it is finished, to this store (file://, s3://, ssh-ng://) or with this command (`cachix push X`)
+    /// [default: the variable DRYDOCK_PUSH]
     #[arg(long, value_name = "CACHE", value_parser = NonEmptyStringValueParser::new())]
     pub push: Option<String>,
     /// Show the logs of builders and tests as they come, not only the end of one that failed
@@ -161,7 +162,7 @@ impl StageFlags {
             evaluators: self.eval_jobs.map(usize::from),
             eval_timeout: Duration::from_secs(self.eval_timeout),
             allow_ifd: self.allow_import_from_derivation,
-            push: self.push.as_deref().map(Cache::parse),
+            push: Cache::wished(self.push.as_deref()),
             logs: self.print_build_logs,
             build: BuildOptions {
                 max_jobs: self.max_jobs,

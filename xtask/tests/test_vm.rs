@@ -77,8 +77,7 @@ const MUST_NOT_RUN: &str = "echo this ran where it must not; exit 9";
 #[test]
 fn a_pass_is_remembered_until_it_is_to_be_repeated() {
     let fleet = Fleet::new("", PASSES, MUST_NOT_RUN);
-    let first =
-        fleet.test(&["--accel", "tcg", "--json", "-L"], 0, &["system: vm # hello", "1 tests: 1 passed;", "TCG"]);
+    let first = fleet.test(&["--accel", "tcg", "--json", "-L"], 0, &["system: vm # hello", "1 test: 1 passed;", "TCG"]);
     let test = &job(&first)["test"];
     assert_eq!((test["accel"].as_str(), test["place"].as_str()), (Some("tcg"), Some("sandbox")));
     assert_eq!(
@@ -88,8 +87,8 @@ fn a_pass_is_remembered_until_it_is_to_be_repeated() {
     let again = fleet.test(&["--accel", "tcg", "--json"], 0, &["1 passed*", "--rerun"]);
     assert_eq!(job(&again)["outcome"]["status"], "present");
     assert_eq!(job(&again)["test"]["subtests"][0]["name"], "starts");
-    fleet.test(&["--accel", "tcg", "--rerun", "-L"], 0, &["system: vm # hello", "1 tests: 1 passed;"]);
-    let quiet = fleet.test(&["--accel", "tcg", "--rerun"], 0, &["1 tests: 1 passed;"]);
+    fleet.test(&["--accel", "tcg", "--rerun", "-L"], 0, &["system: vm # hello", "1 test: 1 passed;"]);
+    let quiet = fleet.test(&["--accel", "tcg", "--rerun"], 0, &["1 test: 1 passed;"]);
     assert!(!String::from_utf8_lossy(&quiet.stderr).contains("hello"), "logs are shown where -L is given");
     let repeated = fleet.test(&["--accel", "tcg", "--repeat", "3", "--json"], 0, &["run 3 of 3", "passed 3 of 3"]);
     assert_eq!(
@@ -135,7 +134,7 @@ fn a_failure_leaves_subtest_console_and_screenshot() {
 #[test]
 fn a_kvm_that_is_not_to_be_used_is_met_neither_in_the_sandbox_nor_outside() {
     let sandboxed = format!("if [ -e /dev/kvm ]; then echo there is a kvm; exit 1; fi\n{PASSES}");
-    Fleet::new("", &sandboxed, MUST_NOT_RUN).test(&["--accel", "tcg"], 0, &["1 tests: 1 passed;"]);
+    Fleet::new("", &sandboxed, MUST_NOT_RUN).test(&["--accel", "tcg"], 0, &["1 test: 1 passed;"]);
     let driver = "echo \"accel=$DRYDOCK_ACCEL scale=$DRYDOCK_TIME_SCALE args=$*\"\n\
         if [ \"$(stat -c %t:%T /dev/kvm 2>/dev/null)\" = a:e8 ] && [ -z \"$QEMU_OPTS\" ]; then echo there is a kvm; exit 1; fi\n\
         echo 'subtest: starts'\necho '(finished: subtest: starts, in 0.25 seconds)'";
@@ -184,7 +183,13 @@ fn what_a_test_needs_and_cannot_be_built_is_named_with_its_log() {
         std::env::consts::ARCH
     );
     fs::write(&flake, text.replacen("args = [", &needs, 1)).unwrap();
-    let words = ["FAILED to build", "something that it needs was not built", "| a last word", "exit code 3"];
+    let words = [
+        "FAILED to build: the test did not run",
+        "needs was not built: builder for",
+        "| a last word",
+        "exit code 3",
+        "to repeat it: nix build",
+    ];
     let ran = fleet.test(&["--accel", "tcg", "--json"], 1, &words);
     let stderr = String::from_utf8_lossy(&ran.stderr);
     assert!(!stderr.contains("outside of any subtest") && !stderr.contains("first builds"), "{stderr}");

@@ -127,7 +127,7 @@ fn the_input_that_breaks_a_host_is_named() {
     }
     let (code, said) = world.update(&["--each", "--commit"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("a: updated, 2 jobs evaluate\n"), "{said}");
+    assert!(said.contains("a: updated, 2 jobs evaluated\n"), "{said}");
     assert!(said.contains("b: updated, 1 of 2 jobs do not evaluate\n  y.system: "), "{said}");
     assert!(said.contains("these do not evaluate: y\n  `git restore flake.lock`"), "{said}");
     assert_eq!(world.git("fleet", &["log", "--format=%s"]), "m\n", "what is broken is not committed");

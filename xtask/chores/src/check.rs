@@ -103,6 +103,7 @@ fn checks() -> Vec<Check> {
             hindrance: without_axe,
             ..check("page", &["node", "ci/tests/page"], minutes(10))
         },
+        Check { needs: &["git", "nix"], ..check("bench", &["python3", "ci/tests/check-bench"], minutes(10)) },
         // Tests that cargo leaves out by itself, because they need what may not be installed.
         Check { needs: &["zizmor", "actionlint"], ..check("linters", &left_out("with_linters"), minutes(5)) },
         Check {

@@ -2,47 +2,33 @@
 #![expect(clippy::print_stderr, reason = "a verb prints its report")]
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     diagnostic::{DONE, usage},
     flags,
-    github::{api, checked},
+    github::api,
     process::Cancel,
     report::github::MARKER,
 };
 
-/// A comment as GitHub lists it ("List issue comments" in the REST API).
-#[derive(Debug, Deserialize)]
-struct Listed {
-    id: u64,
-    body: Option<String>,
-}
+/// The comment's text, where `drydock ci merge` writes it.
+const FILE: &str = "drydock-ci/report/comment.md";
 
 pub fn run(flags: &flags::Comment, cancel: &Cancel) -> Result<u8> {
-    let repository = checked(&flags.repository)?;
-    let text = std::fs::read_to_string(&flags.file).with_context(|| format!("cannot read {}", flags.file))?;
+    let text = std::fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
     if !text.starts_with(MARKER) {
-        return Err(usage(format!("{} is no comment that `cargo xtask ci merge` wrote", flags.file)));
+        return Err(usage(format!("{FILE} is no comment that `cargo xtask ci merge` wrote")));
     }
-    let list = format!("repos/{repository}/issues/{}/comments?per_page=100", flags.pull);
-    let pages = api(&["--paginate", "--slurp", &list], None, cancel)?;
-    let pages: Vec<Vec<Listed>> =
-        serde_json::from_str(&pages).context("GitHub's list of comments is in no known form")?;
-    let ours =
-        pages.into_iter().flatten().find(|comment| comment.body.as_deref().is_some_and(|b| b.starts_with(MARKER)));
-    let body = serde_json::json!({ "body": text }).to_string();
-    match ours {
-        Some(Listed { id, .. }) => {
-            let path = format!("repos/{repository}/issues/comments/{id}");
-            api(&["--method", "PATCH", "--input", "-", &path], Some(body), cancel)?;
-            eprintln!("renewed comment {id} of pull request {}", flags.pull);
-        }
-        None => {
-            let path = format!("repos/{repository}/issues/{}/comments", flags.pull);
-            api(&["--method", "POST", "--input", "-", &path], Some(body), cancel)?;
-            eprintln!("wrote a comment on pull request {}", flags.pull);
-        }
-    }
+    let comments = format!("issues/{}/comments", flags.pull);
+    let pages = api(&["--paginate", "--slurp"], &format!("{comments}?per_page=100"), None, cancel)?;
+    let ours = pages.as_array().into_iter().flatten().flat_map(|page| page.as_array().into_iter().flatten());
+    let ours = ours.filter(|comment| comment["body"].as_str().is_some_and(|body| body.starts_with(MARKER)));
+    let (method, path) = match ours.filter_map(|comment| comment["id"].as_u64()).next() {
+        Some(id) => ("PATCH", format!("issues/comments/{id}")),
+        None => ("POST", comments),
+    };
+    api(&["--method", method], &path, Some(json!({ "body": text })), cancel)?;
+    eprintln!("the report is a comment of pull request {}", flags.pull);
     Ok(DONE)
 }

@@ -1,36 +1,36 @@
-//! Calls GitHub's REST API through its command line `gh`.
+//! Calls GitHub through its command line `gh`.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::{
-    diagnostic::{lacking, usage},
+    diagnostic::lacking,
     process::{Cancel, Invocation, Stream, on_path},
 };
 
-/// A repository as it may stand in the path of a request.
-pub fn checked(repository: &str) -> Result<&str> {
-    let part = |text: &str| {
-        !text.is_empty() && text != ".." && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
-    match repository.split_once('/') {
-        Some((owner, name)) if part(owner) && part(name) => Ok(repository),
-        _ => Err(usage(format!("`{repository}` is no repository; one is written OWNER/NAME"))),
+/// A command line of `gh`. Errors: exit code 3 where it is not installed.
+pub fn gh<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Invocation> {
+    match on_path("gh") {
+        true => Ok(Invocation::new(["gh"].into_iter().chain(words))),
+        false => Err(lacking("`gh`, GitHub's command line, is not installed; hosted runners have it")),
     }
 }
 
-/// Calls GitHub's REST API with `gh` and returns what it answers. `input` is the request's body.
+/// Calls GitHub's REST API about one repository and returns what it answers. `gh` puts the repository in the place of
+/// `{owner}` and `{repo}`: that of GH_REPO or of the clone. `body` is the request's.
 ///
-/// Errors: exit code 3 without `gh`; the command, ready to paste, where the call fails.
-pub fn api(arguments: &[&str], input: Option<String>, cancel: &Cancel) -> Result<String> {
-    if !on_path("gh") {
-        return Err(lacking("`gh`, GitHub's command line, is not installed; hosted runners have it"));
-    }
-    let argv = ["gh", "api", "--header", "X-GitHub-Api-Version: 2022-11-28"].iter().chain(arguments).copied();
-    let call = Invocation::new(argv).timeout(Duration::from_secs(60));
+/// Errors: those of [`gh`]; the command, ready to paste, where the call fails.
+pub fn api(options: &[&str], path: &str, body: Option<Value>, cancel: &Cancel) -> Result<Value> {
+    let path = format!("repos/{{owner}}/{{repo}}/{path}");
+    let mut argv = vec!["api", "--header", "X-GitHub-Api-Version: 2022-11-28"];
+    argv.extend(options);
+    argv.extend(body.iter().flat_map(|_| ["--input", "-"]));
+    argv.push(path.trim_end_matches('/'));
+    let call = gh(argv)?.timeout(Duration::from_secs(60));
     let (mut out, mut err) = (String::new(), String::new());
-    let end = call.feed(input.map(String::into_bytes), cancel, &mut |stream, line| {
+    let end = call.feed(body.map(|body| body.to_string().into_bytes()), cancel, &mut |stream, line| {
         let text = if stream == Stream::Out { &mut out } else { &mut err };
         text.push_str(line);
         text.push('\n');
@@ -42,5 +42,5 @@ pub fn api(arguments: &[&str], input: Option<String>, cancel: &Cancel) -> Result
             err.trim()
         );
     }
-    Ok(out)
+    serde_json::from_str(&out).with_context(|| format!("`{}` did not answer in JSON", call.display()))
 }

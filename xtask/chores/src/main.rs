@@ -1,6 +1,5 @@
 //! `cargo chores`: does what only this repository and its CI need, and what users of the template never see.
 
-mod bench;
 mod check;
 mod comment;
 mod flags;
@@ -14,8 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser as _;
-use drydock_model::{diagnostic, job, matrix, plan, record};
-use drydock_nix::{files, git, nix, process};
+use drydock_model::{diagnostic, job, plan, record};
+use drydock_nix::{files, git, process};
 use drydock_pipeline::{compare, fleet, run, vmtest};
 use drydock_report as report;
 
@@ -35,7 +34,6 @@ fn carry_out(chore: Chore) -> Result<u8> {
     let cancel = process::Cancel::on_signals()?;
     let result = match chore {
         Chore::Check(flags) => check::run(&flags, &cancel),
-        Chore::Bench(flags) => bench::run(&flags, &cancel),
         Chore::Runner(flags) => runner::run(&flags, &cancel),
         Chore::Comment(flags) => comment::run(&flags, &cancel),
         Chore::Propose(flags) => propose::run(&flags, &cancel),

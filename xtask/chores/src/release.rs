@@ -24,20 +24,18 @@ use crate::{
     run::{Options, Run},
 };
 
+/// The folder for images, checksums and bills of materials, which `ship` publishes.
+pub const FOLDER: &str = "drydock-ci/release";
+
 pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
-    let fleet = Fleet::open(&flags.fleet, &[])?;
-    fs::create_dir_all(&flags.out).with_context(|| format!("cannot create {}", flags.out))?;
-    let wanted = |host: &crate::matrix::Host| {
-        let fits = flags.system.as_deref().is_none_or(|system| system == host.system.as_str());
-        fits && host.artifacts.contains(&Artifact::Iso)
-    };
-    if !fleet.matrix.hosts.iter().any(wanted) {
-        let system = flags.system.as_deref().unwrap_or("any system");
+    let (fleet, system, folder) = (Fleet::open(&flags.fleet, &[])?, &flags.system, Utf8Path::new(FOLDER));
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
+    let mut hosts = fleet.matrix.hosts.iter().filter(|host| host.system.as_str() == system);
+    if !hosts.any(|host| host.artifacts.contains(&Artifact::Iso)) {
         eprintln!("no host of {system} has a live medium: there is nothing to release");
         return Ok(DONE);
     }
-    let systems: Vec<String> = flags.system.iter().cloned().collect();
-    let selection = Selection::new(&[], &systems, &[], &["iso".to_owned()], None)?;
+    let selection = Selection::new(&[], std::slice::from_ref(system), &[], &["iso".to_owned()], None)?;
     let plan = plan::plan(&fleet.matrix, &selection)?;
     let run = Run::begin(fleet, Options::default(), cancel)?;
     let mut finished = run.realise(&plan.jobs)?;
@@ -55,10 +53,9 @@ pub fn run(flags: &flags::Release, cancel: &Cancel) -> Result<u8> {
     }
     let mut sums = String::new();
     for job in &record.jobs {
-        sums += &collect(&flags.out, job, revision.as_deref(), cancel)?;
+        sums += &collect(folder, job, revision.as_deref(), cancel)?;
     }
-    let suffix = flags.system.as_deref().unwrap_or("all");
-    write(&flags.out.join(format!("SHA256SUMS.{suffix}")), &sums)?;
+    write(&folder.join(format!("SHA256SUMS.{system}")), &sums)?;
     Ok(DONE)
 }
 

@@ -7,42 +7,36 @@ use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
-    diagnostic::{DONE, lacking, usage},
+    diagnostic::{DONE, usage},
     files::write,
     flags,
-    process::{Cancel, Invocation, on_path},
-    report::markdown::RELEASE_LIMIT,
+    github::gh,
+    process::Cancel,
+    release::FOLDER,
 };
 
 /// Gigabytes go up; a slow line takes its time.
 const UPLOAD: Duration = Duration::from_secs(2 * 60 * 60);
 
 pub fn run(flags: &flags::Ship, cancel: &Cancel) -> Result<u8> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+/".contains(c);
-    if !flags.tag.starts_with('v') || !flags.tag.chars().all(plain) {
-        return Err(usage(format!("`{}` is no tag of a release; one starts with `v`", flags.tag)));
+    let tag = flags.tag.as_str();
+    if !tag.starts_with('v') {
+        return Err(usage(format!("`{tag}` is no tag of a release; one starts with `v`")));
     }
-    if !on_path("gh") {
-        return Err(lacking("`gh`, GitHub's command line, is not installed; hosted runners have it"));
-    }
-    let files = gather(&flags.dir)?;
-    let known =
-        Invocation::new(["gh", "release", "view", &flags.tag]).timeout(Duration::from_secs(60)).capture(cancel)?;
-    let mut argv = vec!["gh", "release"];
-    match known.end.is_success() {
-        true => argv.extend(["upload", &flags.tag, "--clobber"]),
-        false => {
-            argv.extend(["create", &flags.tag, "--draft", "--verify-tag", "--generate-notes", "--title", &flags.tag])
-        }
-    }
-    argv.extend(files.iter().map(|file| file.as_str()));
-    Invocation::new(argv).timeout(UPLOAD).read(cancel)?;
-    eprintln!("{} files are in the release {}; it is a draft until a person publishes it", files.len(), flags.tag);
+    let files = gather(Utf8Path::new(FOLDER))?;
+    let known = gh(["release", "view", tag])?.timeout(Duration::from_secs(60)).capture(cancel)?.end.is_success();
+    let how: &[&str] = match known {
+        true => &["upload", tag, "--clobber"],
+        false => &["create", tag, "--draft", "--verify-tag", "--generate-notes", "--title", tag],
+    };
+    let names = files.iter().map(|file| file.as_str());
+    gh(["release"].into_iter().chain(how.iter().copied()).chain(names))?.timeout(UPLOAD).read(cancel)?;
+    eprintln!("{} files are in the release {tag}; it is a draft until a person publishes it", files.len());
     Ok(DONE)
 }
 
-/// One SHA256SUMS out of those of every system, and the list of all files. A file that no line names, that a
-/// line names and is not there, or that is too large, is an error: a release is whole or not at all.
+/// One SHA256SUMS out of those of every system, and the list of all files. A file that no line names, or that a
+/// line names and is not there, is an error: a release is whole or not at all.
 fn gather(dir: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
     let list = dir.read_dir_utf8().with_context(|| format!("cannot list {dir}"))?;
     let mut files = list.map(|entry| Ok(entry?.path().to_owned())).collect::<std::io::Result<Vec<_>>>()?;
@@ -61,12 +55,6 @@ fn gather(dir: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
         bail!(
             "{dir}: the checksums name {named:?} and the images are {images:?}\n  `cargo chores release` writes both"
         );
-    }
-    for file in &files {
-        let size = fs::metadata(file).with_context(|| format!("cannot read {file}"))?.len();
-        if size >= RELEASE_LIMIT {
-            bail!("{file} has {size} bytes, and a release takes files below {RELEASE_LIMIT}");
-        }
     }
     let all = dir.join("SHA256SUMS");
     write(&all, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;

@@ -3,20 +3,21 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use camino::Utf8PathBuf;
 use drydock_nix::files::Temporary;
 
-/// Notes the method, the path and the body of a request. Answers reading from the file that is called like the path, with
-/// `_` for what no file name should have; where there is none it fails, as for what GitHub does not have.
+/// Notes the method, the path and the body of a request, which makes an object with this `sha`. Answers reading from the
+/// file that is called like the path, with `_` for what no file name should have; where there is none it fails, as for what
+/// GitHub does not have.
 const GH: &str = r#"#!/bin/sh
 while [ $# -gt 1 ]; do
   [ "$1" != --method ] || method=$2
   shift
 done
 if [ -n "$method" ]; then
-  { printf '%s %s ' "$method" "$1"; cat; echo; } >> "$SAID"
+  { printf '%s %s ' "$method" "${1#repos/{owner\}/{repo\}/}"; cat; echo; } >> "$SAID"
+  echo '{"sha": "made"}'
 else
-  cat "$ANSWERS/$(printf %s "$1" | tr '/?=&:' _____)"
+  cat "$ANSWERS/at$(printf %s "${1#repos/{owner\}/{repo\}}" | tr '/?=&:' _____)"
 fi
 "#;
 
@@ -26,15 +27,16 @@ const NOTHING: [&str; 0] = [];
 
 struct GitHub {
     dir: Temporary,
-    /// The commit of the clone.
+    /// The commit of the clone, and its files.
     commit: String,
+    tree: String,
 }
 
 impl GitHub {
     /// A clone of a fleet with inputs, and reports on it.
     fn new() -> Self {
         let dir = Temporary::new().unwrap();
-        for folder in ["bin", "answers", "clone/hosts/a"] {
+        for folder in ["bin", "answers", "clone/hosts/a", "clone/drydock-ci/report"] {
             fs::create_dir_all(dir.join(folder)).unwrap();
         }
         fs::write(dir.join("bin/gh"), GH).unwrap();
@@ -43,8 +45,8 @@ impl GitHub {
             ("flake.nix", "{ }"),
             ("hosts/hosts.toml", HOST),
             ("hosts/a/default.nix", "{ }"),
-            ("flake.lock", "new\n"),
-            ("update.md", "what changes"),
+            ("flake.lock", "old\n"),
+            ("drydock-ci/update.md", "what changes"),
         ];
         files.into_iter().for_each(|(file, text)| fs::write(dir.join("clone").join(file), text).unwrap());
         let git = |rest: &[&str]| {
@@ -57,13 +59,13 @@ impl GitHub {
         git(&["init", "--quiet"]);
         git(&["add", "flake.nix", "hosts", "flake.lock"]);
         git(&["commit", "--quiet", "--message=m"]);
-        let commit = git(&["rev-parse", "HEAD"]);
-        Self { dir, commit }
+        let (commit, tree) = (git(&["rev-parse", "HEAD"]), git(&["rev-parse", "HEAD^{tree}"]));
+        Self { dir, commit, tree }
     }
 
     fn answers(&self, path: &str, text: &str) {
         let file: String = path.chars().map(|c| if "/?=&:".contains(c) { '_' } else { c }).collect();
-        fs::write(self.dir.join("answers").join(file), text).unwrap();
+        fs::write(self.dir.join("answers").join(format!("at{file}")), text).unwrap();
     }
 
     /// What a chore, which ends with this exit code, wrote to GitHub.
@@ -85,60 +87,57 @@ impl GitHub {
 #[test]
 fn what_github_has_is_renewed_and_what_it_lacks_is_written() {
     let github = GitHub::new();
-    let commit = github.commit.as_str();
     comments(&github);
-    proposals(&github, commit);
+    proposals(&github);
 }
 
 fn comments(github: &GitHub) {
     const MARKER: &str = "<!-- drydock: which hosts this changes -->";
-    let file: Utf8PathBuf = github.dir.join("comment.md");
-    let comment = ["comment", "--repository", "o/r", "--pull", "7", "--file", file.as_str()];
+    let file = github.dir.join("clone/drydock-ci/report/comment.md");
+    let comment = ["comment", "--pull", "7"];
     fs::write(&file, "somebody's text").unwrap();
     assert_eq!(github.told_by(&comment, 2), NOTHING, "only what `ci merge` wrote is a comment of ours");
 
     fs::write(&file, format!("{MARKER}\ntwo hosts")).unwrap();
-    let list = "repos/o/r/issues/7/comments?per_page=100";
+    let list = "/issues/7/comments?per_page=100";
     github.answers(list, r#"[[{"id": 1, "body": "hello"}, {"id": 2, "body": null}]]"#);
     let body = format!(r#"{{"body":"{MARKER}\ntwo hosts"}}"#);
-    assert_eq!(github.told_by(&comment, 0), [format!("POST repos/o/r/issues/7/comments {body}")]);
+    assert_eq!(github.told_by(&comment, 0), [format!("POST issues/7/comments {body}")]);
 
     github.answers(list, &format!(r#"[[{{"id": 1, "body": "hello"}}], [{{"id": 3, "body": "{MARKER}\nold"}}]]"#));
-    assert_eq!(github.told_by(&comment, 0), [format!("PATCH repos/o/r/issues/comments/3 {body}")]);
+    assert_eq!(github.told_by(&comment, 0), [format!("PATCH issues/comments/3 {body}")]);
 }
 
-fn proposals(github: &GitHub, commit: &str) {
+fn proposals(github: &GitHub) {
     const BRANCH: &str = "update-flake-inputs";
-    let propose = ["propose", "--repository", "o/r", "--file", "update.md"];
-    let contents = format!("repos/o/r/contents/flake.lock?ref={commit}");
-    // `new` in base 64, with a line break as GitHub has it.
-    github.answers(&contents, r#"{"sha": "aa", "content": "bmV3\nCg==\n"}"#);
-    assert_eq!(github.told_by(&propose, 0), NOTHING, "the inputs are as they were");
+    let GitHub { commit, tree, .. } = github;
+    assert_eq!(github.told_by(&["propose"], 0), NOTHING, "the inputs are as they were");
 
-    github.answers(&contents, r#"{"sha": "aa", "content": "b2xkCg==\n"}"#);
-    github.answers(&format!("repos/o/r/pulls?state=open&head=o:{BRANCH}"), "[]");
-    github.answers("repos/o/r", r#"{"default_branch": "trunk"}"#);
-    let put = format!(
-        r#"PUT repos/o/r/contents/flake.lock {{"branch":"{BRANCH}","content":"bmV3Cg==","message":"Update the flake inputs","sha":"aa"}}"#
-    );
-    let opened = [
-        format!(r#"POST repos/o/r/git/refs {{"ref":"refs/heads/{BRANCH}","sha":"{commit}"}}"#),
-        put.clone(),
+    fs::write(github.dir.join("clone/flake.lock"), "new\n").unwrap();
+    github.answers(&format!("/pulls?state=open&head={{owner}}:{BRANCH}"), "[]");
+    github.answers("", r#"{"default_branch": "trunk"}"#);
+    let made = [
         format!(
-            r#"POST repos/o/r/pulls {{"base":"trunk","body":"what changes","head":"{BRANCH}","title":"Update the flake inputs"}}"#
+            r#"POST git/trees {{"base_tree":"{tree}","tree":[{{"content":"new\n","mode":"100644","path":"flake.lock","type":"blob"}}]}}"#
+        ),
+        format!(r#"POST git/commits {{"message":"Update the flake inputs","parents":["{commit}"],"tree":"made"}}"#),
+    ];
+    let opened = [
+        format!(r#"POST git/refs {{"ref":"refs/heads/{BRANCH}","sha":"made"}}"#),
+        format!(
+            r#"POST pulls {{"base":"trunk","body":"what changes","head":"{BRANCH}","title":"Update the flake inputs"}}"#
         ),
     ];
-    assert_eq!(github.told_by(&propose, 0), opened);
+    assert_eq!(github.told_by(&["propose"], 0), [made.clone(), opened].concat());
 
-    github.answers(&format!("repos/o/r/git/ref/heads/{BRANCH}"), r#"{"object": {"sha": "of last week"}}"#);
-    github.answers(&format!("repos/o/r/pulls?state=open&head=o:{BRANCH}"), r#"[{"number": 9}]"#);
+    github.answers(&format!("/git/ref/heads/{BRANCH}"), r#"{"object": {"sha": "of last week"}}"#);
+    github.answers(&format!("/pulls?state=open&head={{owner}}:{BRANCH}"), r#"[{"number": 9}]"#);
     let renewed = [
-        format!(r#"PATCH repos/o/r/git/refs/heads/{BRANCH} {{"force":true,"sha":"{commit}"}}"#),
-        put,
-        r#"PATCH repos/o/r/pulls/9 {"body":"what changes"}"#.to_owned(),
+        format!(r#"PATCH git/refs/heads/{BRANCH} {{"force":true,"sha":"made"}}"#),
+        r#"PATCH pulls/9 {"body":"what changes"}"#.to_owned(),
     ];
-    assert_eq!(github.told_by(&propose, 0), renewed);
+    assert_eq!(github.told_by(&["propose"], 0), [made, renewed].concat());
 
-    fs::remove_file(github.dir.join("clone/update.md")).unwrap();
-    assert_eq!(github.told_by(&propose, 1), NOTHING, "nothing is proposed without saying what it changes");
+    fs::remove_file(github.dir.join("clone/drydock-ci/update.md")).unwrap();
+    assert_eq!(github.told_by(&["propose"], 1), NOTHING, "nothing is proposed without saying what it changes");
 }

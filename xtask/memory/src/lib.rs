@@ -122,6 +122,11 @@ impl Memory {
         Ok(recalled.collect())
     }
 
+    /// Whether the path of the source was part of what the job was last evaluated to.
+    pub fn held_path(&self, id: &JobId) -> bool {
+        self.remembered.get(id).and_then(|list| list.last()).is_some_and(|remembered| remembered.holds_path)
+    }
+
     fn look_up<'a>(
         &'a self,
         ids: impl Iterator<Item = &'a JobId>,
@@ -149,7 +154,7 @@ impl Memory {
         for (id, (derivation, reads)) in evaluated {
             let cover = match reads {
                 Reads::Unknown => continue,
-                Reads::Whole => None,
+                Reads::Whole | Reads::Path => None,
                 Reads::Files { files, names_of_self } => {
                     if tree.is_none() {
                         tree = Some(Tree::list(&self.pinned.path)?);
@@ -157,12 +162,13 @@ impl Memory {
                     tree.as_mut().and_then(|tree| self.cover(tree, files, *names_of_self)).map(Arc::new)
                 }
             };
-            new.insert(id.clone(), Remembered { whole: self.whole, cover, derivation: derivation.clone() });
+            let (holds_path, derivation) = (*reads == Reads::Path, derivation.clone());
+            new.insert(id.clone(), Remembered { whole: self.whole, cover, holds_path, derivation });
         }
         for (id, Recalled { derivation, again, .. }) in recalled {
             if let Some(cover) = again {
                 let (cover, derivation) = (Some(cover.clone()), derivation.clone());
-                new.insert(id.clone(), Remembered { whole: self.whole, cover, derivation });
+                new.insert(id.clone(), Remembered { whole: self.whole, cover, holds_path: false, derivation });
             }
         }
         if new.is_empty() {

@@ -19,7 +19,7 @@ use drydock_nix::files;
 /// Derivations kept for each job: enough to go back and forth between a few branches.
 const MOST: usize = 4;
 /// The form of the file; others are ignored.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How long the file of a fleet that nobody builds is kept.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -30,6 +30,8 @@ pub struct Remembered {
     pub whole: Digest,
     /// What of it was read; none if that does not tell.
     pub cover: Option<Arc<Cover>>,
+    /// Whether the path of the source is part of the derivation.
+    pub holds_path: bool,
     pub derivation: Derivation,
 }
 
@@ -48,13 +50,16 @@ pub struct Cover {
 /// What a file holds, by job.
 pub type Jobs = BTreeMap<JobId, Vec<Remembered>>;
 
+/// As [`Remembered`], with the number of its cover.
+type Packed = (Digest, Option<usize>, bool, Derivation);
+
 /// The form on disk: a content and a cover that many jobs share is written once.
 #[derive(Default, Serialize, Deserialize)]
 struct File {
     version: u32,
     contents: Vec<(String, Digest)>,
     covers: Vec<(Digest, Digest, Vec<usize>)>,
-    jobs: BTreeMap<JobId, Vec<(Digest, Option<usize>, Derivation)>>,
+    jobs: BTreeMap<JobId, Vec<Packed>>,
 }
 
 /// The file of one fleet.
@@ -119,7 +124,7 @@ fn pack(jobs: &Jobs) -> File {
     let mut covers: HashMap<Arc<Cover>, usize> = HashMap::new();
     for (id, list) in jobs {
         let mut packed = Vec::with_capacity(list.len());
-        for Remembered { whole, cover, derivation } in list {
+        for Remembered { whole, cover, holds_path, derivation } in list {
             let cover = cover.as_ref().map(|cover| {
                 *covers.entry(cover.clone()).or_insert_with(|| {
                     let index = |content: &(String, Digest)| {
@@ -133,7 +138,7 @@ fn pack(jobs: &Jobs) -> File {
                     file.covers.len() - 1
                 })
             });
-            packed.push((*whole, cover, derivation.clone()));
+            packed.push((*whole, cover, *holds_path, derivation.clone()));
         }
         file.jobs.insert(id.clone(), packed);
     }
@@ -147,9 +152,9 @@ fn unpack(file: File) -> Option<Jobs> {
         Some(Arc::new(Cover { around, shape, files }))
     };
     let covers: Vec<Arc<Cover>> = covers.into_iter().map(cover).collect::<Option<_>>()?;
-    let remembered = |(whole, cover, derivation): (Digest, Option<usize>, Derivation)| {
+    let remembered = |(whole, cover, holds_path, derivation): Packed| {
         let cover = cover.map(|index| covers.get(index).cloned().ok_or(())).transpose().ok()?;
-        Some(Remembered { whole, cover, derivation })
+        Some(Remembered { whole, cover, holds_path, derivation })
     };
     jobs.into_iter().map(|(id, list)| Some((id, list.into_iter().map(remembered).collect::<Option<_>>()?))).collect()
 }
@@ -186,7 +191,7 @@ mod tests {
         let digest = Digest::of(b"");
         let files = |content: &str| vec![("f".to_owned(), Digest::of(content.as_bytes())), ("g".into(), digest)];
         let cover = content.map(|content| Arc::new(Cover { around: digest, shape: digest, files: files(content) }));
-        Remembered { whole: Digest::of(whole.as_bytes()), cover, derivation }
+        Remembered { whole: Digest::of(whole.as_bytes()), cover, holds_path: content.is_none(), derivation }
     }
 
     #[test]
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn a_broken_file_is_named_and_replaced() {
         let (_dir, store) = store();
-        let dangling = r#"{"version":3,"contents":[],"covers":[],"jobs":{"a.iso":[["00000000000000000000000000000000",0,{"drv":"/d","out":"/o","system":"s"}]]}}"#;
+        let dangling = r#"{"version":4,"contents":[],"covers":[],"jobs":{"a.iso":[["00000000000000000000000000000000",0,false,{"drv":"/d","out":"/o","system":"s"}]]}}"#;
         for broken in ["{\"version\":2,\"jo", dangling] {
             fs::write(&store.file, broken).unwrap();
             let (jobs, word) = store.load();

@@ -23,6 +23,16 @@ pub fn as_called(text: &str) -> String {
     text.replace("cargo xtask", called())
 }
 
+/// `1 job`, `2 jobs`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = match noun.strip_suffix('y') {
+        _ if count == 1 => noun.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    };
+    format!("{count} {plural}")
+}
+
 /// An error that ends the program with an exit code of its own; anything else that fails is a failed job
 /// or a defect and exits with 1.
 #[derive(Debug)]

@@ -246,8 +246,10 @@ pub struct Derivation {
 pub enum Reads {
     /// It cannot be told which source was evaluated.
     Unknown,
-    /// The source as a whole: its path or its revision counted, or it cannot be told what did.
+    /// The source as a whole: its revision counted, or it cannot be told what did.
     Whole,
+    /// The source as a whole, because its path is part of the result.
+    Path,
     Files {
         /// Those whose contents were read, by their paths from the root of the source.
         files: BTreeSet<String>,

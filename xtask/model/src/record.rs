@@ -29,9 +29,22 @@ pub struct Record {
     pub seconds: StageSeconds,
     /// Sorted by job id.
     pub jobs: Vec<JobRecord>,
+    /// What was built and not pushed to the cache that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_pushed: Vec<NotPushed>,
     /// What went on when; seconds count from the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<Span>,
+}
+
+/// A push that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotPushed {
+    /// The outputs.
+    pub paths: Vec<Utf8PathBuf>,
+    pub why: String,
+    /// The command that repeats it.
+    pub reproduce: String,
 }
 
 /// Where the run's sources came from.

@@ -56,6 +56,7 @@ pub fn record() -> Record {
             job("d.system", Outcome::Failed(shared)),
             job("e.system", Outcome::NotRun { reason: "interrupted".into() }),
         ],
+        not_pushed: vec![],
         spans: vec![span(What::Build, "a-iso", 0.5, 12.54)],
     }
 }

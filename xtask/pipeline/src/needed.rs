@@ -12,6 +12,7 @@ use crate::{
     job::{Derivation, Failure, JobId, Target},
     nix::{argv, reply},
     process::Invocation,
+    push::Cache,
     run::Run,
 };
 
@@ -56,13 +57,14 @@ impl Run<'_> {
         Ok(Needed { derivations, broken, cached: cached.into_iter().collect(), compared })
     }
 
-    /// The jobs whose outputs would be copied from a substituter rather than built.
+    /// The jobs whose outputs would be copied from a substituter, or the cache that is pushed to, rather than built.
     fn cached(&self, derivations: &[(JobId, Derivation)]) -> Result<BTreeSet<JobId>> {
         let drvs: Vec<&str> = derivations.iter().map(|(_, derivation)| derivation.drv.as_str()).collect();
         if drvs.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let answer = Invocation::new(argv::dry_run(&drvs)).capture(self.cancel)?;
+        let store = self.options.push.as_ref().and_then(Cache::store);
+        let answer = Invocation::new(argv::dry_run(&drvs, store.as_deref())).capture(self.cancel)?;
         anyhow::ensure!(answer.end.is_success(), "Nix cannot say what it would fetch: {}", answer.stderr.trim());
         let fetched: BTreeSet<String> = reply::dry_run(&answer.stderr).fetch.into_iter().collect();
         let has = |(_, derivation): &&(JobId, Derivation)| fetched.contains(derivation.out.as_str());

@@ -1,10 +1,10 @@
 //! Pushes what is built to a binary cache while other things are built.
 
-use std::sync::mpsc::Receiver;
+use std::sync::{PoisonError, mpsc::Receiver};
 
 use camino::Utf8PathBuf;
 
-use crate::{nix::argv, process::Invocation, progress::Event, run::Run};
+use crate::{diagnostic::counted, nix::argv, process::Invocation, progress::Event, record::NotPushed, run::Run};
 
 /// Where finished outputs go, with everything that they refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +16,26 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// Understands what was typed: a store has `://` in it.
-    pub fn parse(text: &str) -> Self {
+    /// What was typed, or what stands in `DRYDOCK_PUSH`.
+    pub fn wished(typed: Option<&str>) -> Option<Self> {
+        let set = std::env::var("DRYDOCK_PUSH").ok().filter(|text| !text.trim().is_empty());
+        typed.map(str::to_owned).or(set).map(|text| Self::parse(&text))
+    }
+
+    /// A store has `://` in it.
+    fn parse(text: &str) -> Self {
         match text.contains("://") {
             true => Self::Store(text.to_owned()),
             false => Self::Program(text.split_whitespace().map(str::to_owned).collect()),
         }
+    }
+
+    /// The store, if it is one that Nix can ask, without the key for writing, which need not be here.
+    pub fn store(&self) -> Option<String> {
+        let Self::Store(store) = self else { return None };
+        let (url, parameters) = store.split_once('?').unwrap_or((store, ""));
+        let kept: Vec<&str> = parameters.split('&').filter(|text| !text.starts_with("secret-key")).collect();
+        Some([url, &kept.join("&")].join("?").trim_end_matches('?').to_owned())
     }
 
     /// Pushes what comes, as much at once as is there, until nothing more will come.
@@ -39,7 +53,7 @@ impl Cache {
             Self::Store(store) => argv::copy_to(store, paths),
             Self::Program(words) => words.iter().map(String::as_str).chain(paths).map(str::to_owned).collect(),
         });
-        let count = if outs.len() == 1 { "1 output".to_owned() } else { format!("{} outputs", outs.len()) };
+        let count = counted(outs.len(), "output");
         let said = run.timings.step("push what is built", || push.capture(run.cancel));
         let why = match said {
             _ if run.cancel.is_set() => return,
@@ -50,8 +64,10 @@ impl Cache {
             Ok(said) => format!("{}: {}", said.end, said.stderr.trim()),
             Err(error) => format!("{error:#}"),
         };
-        let text = format!("warning: not pushed: {count} ({why})\n  to repeat it: {}", push.display());
-        run.progress.tell(Event::Line(text));
+        let reproduce = push.display();
+        run.progress.tell(Event::Line(format!("warning: not pushed: {count} ({why})\n  to repeat it: {reproduce}")));
+        let failed = NotPushed { paths: outs.to_vec(), why, reproduce };
+        run.not_pushed.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
     }
 }
 
@@ -63,6 +79,14 @@ mod tests {
     fn a_store_is_told_from_a_program() {
         for store in ["file:///srv/cache", "s3://bucket?secret-key=/k", "ssh-ng://root@host"] {
             assert_eq!(Cache::parse(store), Cache::Store(store.into()));
+        }
+        let rows = [
+            ("file:///c?secret-key=/k", "file:///c"),
+            ("s3://b?region=x&secret-key=/k&scheme=https", "s3://b?region=x&scheme=https"),
+            ("ssh-ng://h", "ssh-ng://h"),
+        ];
+        for (store, asked) in rows {
+            assert_eq!(Cache::parse(store).store().as_deref(), Some(asked));
         }
         let words = ["cachix", "push", "mine"].map(str::to_owned).to_vec();
         assert_eq!(Cache::parse(" cachix push  mine"), Cache::Program(words));

@@ -10,5 +10,5 @@ pub mod table;
 pub mod trace;
 pub mod verdicts;
 
-use drydock_model::{job, record, shard, timings};
+use drydock_model::{diagnostic, job, record, shard, timings};
 use drydock_nix::files;

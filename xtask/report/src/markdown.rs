@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
+    diagnostic::counted,
     history::History,
     job::{Failure, Outcome},
     record::{JobRecord, Record},
@@ -58,8 +59,8 @@ fn verdict(jobs: &[&JobRecord]) -> String {
     let failed = jobs.iter().filter(|job| !job.outcome.is_success()).count();
     match (jobs.len(), failed) {
         (0, _) => "## Nothing to build\n\n".into(),
-        (all, 0) => format!("## All {all} jobs are done\n\n"),
-        (all, failed) => format!("## {failed} of {all} jobs failed\n\n"),
+        (all, 0) => format!("## {}, all done\n\n", counted(all, "job")),
+        (all, failed) => format!("## {failed} of {} failed\n\n", counted(all, "job")),
     }
 }
 

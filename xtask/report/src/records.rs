@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use crate::diagnostic::usage;
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use drydock_model::diagnostic::usage;
 
 use crate::{
     files,

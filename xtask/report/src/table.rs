@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::{
+    diagnostic::counted,
     job::{Failure, JobId, Outcome},
     record::{JobRecord, Record},
 };
@@ -138,8 +139,8 @@ fn summary(record: &Record) -> String {
         .collect();
     let s = record.seconds;
     format!(
-        "{} jobs: {}; evaluate {:.1} s, build {:.1} s, verify {:.1} s, total {:.1} s\n",
-        record.jobs.len(),
+        "{}: {}; evaluate {:.1} s, build {:.1} s, verify {:.1} s, total {:.1} s\n",
+        counted(record.jobs.len(), "job"),
         counts.join(", "),
         s.evaluate,
         s.build,

@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 
 use crate::{
-    job::{JobId, Outcome},
+    diagnostic::counted,
+    job::{JobId, Outcome, Stage},
     record::TestRecord,
 };
 
@@ -49,7 +50,8 @@ pub fn render(rows: &[Row<'_>], seconds: f64) -> String {
             for file in row.test.iter().flat_map(|test| &test.files) {
                 let _ = writeln!(out, "  {file}");
             }
-            let _ = writeln!(out, "  to enter the machine: {}", failure.reproduce);
+            let to = if failure.stage == Stage::Test { "enter the machine" } else { "repeat it" };
+            let _ = writeln!(out, "  to {to}: {}", failure.reproduce);
         }
     }
     let _ = writeln!(out, "\n{}", sum(rows, seconds));
@@ -78,7 +80,7 @@ fn sum(rows: &[Row<'_>], seconds: f64) -> String {
     let count = |wanted: &str| rows.iter().filter(|row| word(row) == wanted).count();
     let words = ["FAILED", "not run", "passed", "passed*"];
     let counts: Vec<String> = words.iter().filter(|w| count(w) > 0).map(|w| format!("{} {w}", count(w))).collect();
-    let mut out = format!("{} tests: {}; {seconds:.1} s", rows.len(), counts.join(", "));
+    let mut out = format!("{}: {}; {seconds:.1} s", counted(rows.len(), "test"), counts.join(", "));
     if count("passed*") > 0 {
         out.push_str("\n* passed in an earlier run of the very same derivation; --rerun runs it again");
     }
@@ -92,7 +94,7 @@ fn sum(rows: &[Row<'_>], seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Failure, Stage, Subtest};
+    use crate::job::{Failure, Subtest};
 
     #[test]
     fn failures_come_first_with_everything_to_go_on() {

@@ -86,7 +86,7 @@ fn report(flags: &BuildAll, record: &Record) -> Result<()> {
 fn dry_run(jobs: &[Job], derived: &Derived, cancel: &Cancel) -> Result<u8> {
     let Derived { derivations, failures, .. } = derived;
     let drvs: Vec<&str> = derivations.values().map(|d| d.drv.as_str()).collect();
-    let answer = Invocation::new(argv::dry_run(&drvs)).capture(cancel)?;
+    let answer = Invocation::new(argv::dry_run(&drvs, None)).capture(cancel)?;
     anyhow::ensure!(
         answer.end.is_success(),
         "Nix cannot say what it would do ({}): {}",

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED},
+    diagnostic::{DONE, FAILED, INTERRUPTED, counted},
     flags::Check,
     fleet::{self, Fleet},
     job::Job,
@@ -50,7 +50,9 @@ pub fn run(flags: &Check, cancel: &Cancel) -> Result<u8> {
         Ok(())
     };
     // That the fleet could be opened is the verdict on its matrix: any mistake there ends the program before.
-    note("matrix", &|| Ok(Verdict::Passed(format!("{} hosts, each with its folder", fleet.matrix.hosts.len()))))?;
+    note("matrix", &|| {
+        Ok(Verdict::Passed(format!("{}, each with its folder", counted(fleet.matrix.hosts.len(), "host"))))
+    })?;
     note("flake.lock", &|| lock(&fleet, run.as_ref()))?;
     note("nixfmt", &|| linter(&fleet, "nixfmt", &["--check"], &files, cancel))?;
     note("statix", &|| linter(&fleet, "statix", &["check", "--format", "errfmt"], &[".".to_owned()], cancel))?;
@@ -141,7 +143,7 @@ fn evaluation(run: &Run<'_>, flags: &Check) -> Result<Verdict> {
     }
     let unfinished = jobs.len() - derivations.len();
     Ok(match unfinished {
-        0 => Verdict::Passed(format!("{} jobs, {remembered} of them known from an earlier run", jobs.len())),
+        0 => Verdict::Passed(format!("{}, {remembered} of them known from an earlier run", counted(jobs.len(), "job"))),
         n => Verdict::NotRun(format!("interrupted; {n} of {} jobs were not evaluated", jobs.len())),
     })
 }

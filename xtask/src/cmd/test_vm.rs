@@ -45,7 +45,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     let options = Options {
         allow_ifd: flags.runs.allow_import_from_derivation,
         logs: flags.runs.print_build_logs,
-        push: flags.runs.push.as_deref().map(Cache::parse),
+        push: Cache::wished(flags.runs.push.as_deref()),
         ..Options::default()
     };
     let run = Run::begin(fleet, options, cancel)?;

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 
 use crate::{
     compare::difference::{self, HostDifference},
-    diagnostic::{DONE, FAILED, INTERRUPTED, nearest, usage},
+    diagnostic::{DONE, FAILED, INTERRUPTED, counted, nearest, usage},
     differences, files,
     flags::Update,
     fleet::Fleet,
@@ -65,7 +65,7 @@ pub fn run(flags: &Update, cancel: &Cancel) -> Result<u8> {
         );
         return Ok(FAILED);
     }
-    eprintln!("{} hosts compared with HEAD; uncommitted edits of other files count, too", rows.len());
+    eprintln!("{} compared with HEAD; uncommitted edits of other files count, too", counted(rows.len(), "host"));
     if flags.commit {
         commit(&repository, &lock, &said, &rows, cancel)?;
     }
@@ -136,7 +136,7 @@ fn each(flags: &Update, run: &Run<'_>, lock: &Lock) -> Result<()> {
 fn verdict(derived: Option<&Derived>) -> String {
     let Some(derived) = derived else { return "up to date".to_owned() };
     let mut text = match derived.failures.len() {
-        0 => return format!("updated, {} jobs evaluate", derived.derivations.len()),
+        0 => return format!("updated, {} evaluated", counted(derived.derivations.len(), "job")),
         count => format!("updated, {count} of {} jobs do not evaluate", count + derived.derivations.len()),
     };
     for (id, failure) in &derived.failures {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    diagnostic::DONE,
+    diagnostic::{DONE, counted},
     flags::Why,
     fleet::Fleet,
     job::JobId,
@@ -72,7 +72,7 @@ fn render(answer: &Answer) -> String {
     }
     let all = answer.all_files.map_or(String::new(), |all| format!(" of {all}"));
     if !answer.files.is_empty() {
-        text += &format!("\nread {}{all} files when it was evaluated:\n", answer.files.len());
+        text += &format!("\nread {}{all} when it was evaluated:\n", counted(answer.files.len(), "file"));
     }
     for (path, jobs) in &answer.files {
         text += &format!("  {}{}\n", quote(path), of_jobs(answer, jobs));

@@ -14,7 +14,6 @@ use super::{FleetFlags, SelectionFlags, StageFlags};
 Examples:
   cargo xtask affected                       against the main branch
   cargo xtask affected --base HEAD           what the uncommitted edits change
-  cargo xtask affected --why                 with the first inputs that differ
   cargo xtask affected --json | jq '.hosts[] | select(.status != \"unchanged\") | .host'
 
 Exit codes: 0 everything evaluates, 1 a host does not, 2 no such revision or a wrong matrix.")]
@@ -26,9 +25,6 @@ pub struct Affected {
     /// Compare with the commit where the current branch left this one [default: the main branch]
     #[arg(long, value_name = "REV")]
     pub base: Option<String>,
-    /// Say what differs first in the derivations of each changed host
-    #[arg(long)]
-    pub why: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

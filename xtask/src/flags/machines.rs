@@ -151,6 +151,7 @@ pub struct TestRunFlags {
     #[arg(long)]
     pub allow_import_from_derivation: bool,
     /// Push the results of tests that passed to this store or with this command, so that others need not run them
+    /// [default: the variable DRYDOCK_PUSH]
     #[arg(long, value_name = "CACHE")]
     pub push: Option<String>,
 }

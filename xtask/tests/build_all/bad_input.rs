@@ -169,7 +169,7 @@ fn a_full_disk() {
 fn a_builder_that_is_down() {
     let fleet = Fleet::new(&[GOOD]);
     let ran = fleet.xtask(&["build-all", "--builders", "ssh-ng://nobody@127.0.0.1?remote-store=/nowhere - - 4"]);
-    ran.expect(0, &["builder ssh-ng://nobody@127.0.0.1", "is left out", "1 jobs: 1 built"]);
+    ran.expect(0, &["builder ssh-ng://nobody@127.0.0.1", "is left out", "1 job: 1 built"]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn a_first_run_elsewhere_is_interrupted_without_a_trace_and_rooted_when_it_ends(
     assert_eq!(run.0.wait().unwrap().code(), Some(130));
     assert!(!out.exists());
     fleet.write(&[("a", "build \"a\" \"echo a > $out\"")]);
-    fleet.xtask(&args).expect(0, &["1 jobs: 1 built"]);
+    fleet.xtask(&args).expect(0, &["1 job: 1 built"]);
     let path = fs::read_link(out.join("a/system")).unwrap();
     assert_is_kept(&path, &out.join(".roots"));
 }

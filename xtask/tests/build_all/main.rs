@@ -96,7 +96,7 @@ fn what_the_garbage_collector_took_is_built_again() {
     let results = tempfile::tempdir().unwrap();
     let link = results.path().join("result");
     let build = || {
-        let ran = fleet.xtask(&["build-all", "--out-link", link.to_str().unwrap()]).expect(0, &["1 jobs: 1 built"]);
+        let ran = fleet.xtask(&["build-all", "--out-link", link.to_str().unwrap()]).expect(0, &["1 job: 1 built"]);
         let manifest = std::fs::read_to_string(link.join("manifest.json")).unwrap();
         let manifest: Value = serde_json::from_str(&manifest).unwrap();
         let paths = ["store_path", "drv"].map(|key| manifest["results"][0][key].as_str().unwrap().to_owned());
@@ -126,7 +126,7 @@ fn hosts_that_were_not_asked_for_keep_their_results() {
     let fleet = Fleet::new(&rows);
     fleet.xtask(&["build-all"]).expect(0, &[]);
     fleet.write(&[("a", "build \"a\" \"echo new > $out\""), rows[1]]);
-    fleet.xtask(&["build-all", "a"]).expect(0, &["1 jobs: 1 built"]);
+    fleet.xtask(&["build-all", "a"]).expect(0, &["1 job: 1 built"]);
     assert_eq!(std::fs::read_to_string(fleet.path("result/a/system")).unwrap(), "new\n");
     assert_eq!(std::fs::read_to_string(fleet.path("result/b/system")).unwrap(), "b\n");
 }

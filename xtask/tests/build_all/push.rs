@@ -20,9 +20,12 @@ fn what_is_pushed_is_fetched_elsewhere() {
     // Another machine has the sources and the cache, and not what was built here.
     fs::remove_dir_all(fleet.path("result")).unwrap();
     assert!(Command::new("nix-store").args(["--delete", out.as_str()]).output().unwrap().status.success());
+    // A plan knows what is there, also where the cache is no substituter of the machine.
+    let plan = ["ci", "plan", "--skip-cached", "--push", &format!("{cache}?secret-key=/nowhere")];
+    fleet.xtask(&plan).expect(0, &["1 entry, 0 jobs broken, 1 cached"]);
     let settings = format!("substituters = {cache}\nrequire-sigs = false");
     let elsewhere = [("NIX_CONFIG", settings.as_str())];
-    fleet.xtask_with(&elsewhere, &["build-all", "a"]).expect(0, &["1 jobs: 1 fetched"]);
+    fleet.xtask_with(&elsewhere, &["build-all", "a"]).expect(0, &["1 job: 1 fetched"]);
     // What is there already may not be in the cache yet.
     fs::remove_dir_all(fleet.path("cache")).unwrap();
     fleet.xtask(&["build-all", "a", "--push", &cache]).expect(0, &["1 present", "pushed 1 output"]);
@@ -43,6 +46,11 @@ fn a_command_is_given_the_paths() {
 fn a_cache_that_cannot_be_written_fails_no_build() {
     let fleet = fleet();
     let words = ["1 built", "warning: not pushed: 1 output", "to repeat it: nix ", "copy --to file:///proc/nowhere"];
-    fleet.xtask(&["build-all", "a", "--push", "file:///proc/nowhere"]).expect(0, &words);
+    let ran =
+        fleet.xtask_with(&[("DRYDOCK_PUSH", "file:///proc/nowhere")], &["build-all", "a", "--json"]).expect(0, &words);
+    let record: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let out = fleet.path("result/a/system").read_link_utf8().unwrap();
+    assert_eq!(record["not_pushed"][0]["paths"], serde_json::json!([out]));
+    fleet.xtask_with(&[("DRYDOCK_PUSH", "")], &["build-all", "a"]).expect(0, &["1 present"]);
     fleet.xtask(&["build-all", "a", "--push", ""]).expect(2, &["--push <CACHE>"]);
 }

@@ -225,7 +225,7 @@ fn a_check_names_what_failed_and_what_could_not_run() {
     assert!(failure.contains("out of rope") && failure.contains("bad.system"), "{}", ran.stdout);
     assert!(table.contains("FAILED   see above") && table.contains("1 failed"), "{table}");
     let ran = without_linters(&fleet, &["check", "good"]).expect(0, &[]);
-    assert!(ran.stdout.contains("passed   1 jobs"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("passed   1 job"), "{}", ran.stdout);
     let path = only(&fleet, &["git"]);
     fleet.xtask_with(&[("PATH", path.as_str())], &["check"]).expect(3, &["nix"]);
     let ran = fleet.xtask_with(&[("PATH", path.as_str())], &["check", "--no-eval"]).expect(0, &[]);

@@ -179,6 +179,22 @@ enum Form {
     Subfolder,
 }
 
+/// What the folder of a host holds, as far as its expression or its edit speak of it.
+const FILES: &[(&str, &str)] = &[
+    ("that.txt", "1"),
+    ("motd", "1"),
+    ("motd-a", "1"),
+    ("motd.txt", "1"),
+    ("data.txt", "1"),
+    ("one.nix", "import ./two.nix"),
+    ("two.nix", "1"),
+    ("which.nix", "\"that.txt\""),
+    ("mods/base.nix", "1"),
+    ("outside/server.nix", "1"),
+    ("x.json", r#"{"a":1}"#),
+    ("x.toml", "a = 1"),
+];
+
 struct Fleet {
     root: Utf8PathBuf,
     form: Form,
@@ -198,27 +214,25 @@ impl Fleet {
             matrix += &format!("\n[host.{name}]\ndescription = \"x\"\n");
             let host = format!("hosts/{name}");
             fleet.write(&format!("{host}/value.nix"), value);
-            for file in
-                ["that.txt", "motd", "motd-a", "motd.txt", "data.txt", "two.nix", "mods/base.nix", "outside/server.nix"]
+            let edited = match edit {
+                Write(file, _) | Add(file) | Remove(file) | Executable(file) => vec![*file],
+                Link(file, target) => vec![*file, *target],
+            };
+            for (file, text) in FILES {
+                let begins = file.split(['.', '/', '-']).next().unwrap_or_default();
+                if value.contains(begins) || edited.contains(file) {
+                    fleet.write(&format!("{host}/{file}"), text);
+                }
+            }
+            if value.contains("link") {
+                fleet.write(&format!("{host}/that.txt"), "1");
+                symlink("that.txt", fleet.root.join(&host).join("link")).unwrap();
+            }
+            // What is edited outside of the host's folder.
+            if let Write(file, _) = edit
+                && file.starts_with("..")
             {
                 fleet.write(&format!("{host}/{file}"), "1");
-            }
-            fleet.write(&format!("{host}/which.nix"), "\"that.txt\"");
-            fleet.write(&format!("{host}/one.nix"), "import ./two.nix");
-            fleet.write(&format!("{host}/x.json"), r#"{"a":1}"#);
-            fleet.write(&format!("{host}/x.toml"), "a = 1");
-            symlink("that.txt", fleet.root.join(&host).join("link")).unwrap();
-            if let Write(file, _) = edit {
-                fleet.write(
-                    &format!("{host}/{file}"),
-                    if file.ends_with("json") {
-                        r#"{"a":1}"#
-                    } else if file.ends_with("toml") {
-                        "a = 1"
-                    } else {
-                        "1"
-                    },
-                );
             }
         }
         fleet.write("shared/by-self", "1");

@@ -47,6 +47,16 @@ pub fn invalid(paths: &[&str]) -> Vec<String> {
     ["nix-store", "--check-validity", "--print-invalid"].iter().chain(paths).map(|&s| s.to_owned()).collect()
 }
 
+/// Store paths, and everything that refers to them.
+pub fn referrers<'a>(paths: &[&'a str]) -> Vec<&'a str> {
+    ["nix-store", "--query", "--referrers-closure"].iter().chain(paths).copied().collect()
+}
+
+/// Deletes store paths that nobody uses.
+pub fn delete<'a>(paths: &[&'a str]) -> Vec<&'a str> {
+    ["nix-store", "--delete"].iter().chain(paths).copied().collect()
+}
+
 /// Sizes of store paths and their closures; the format is pinned from the version on that has several.
 pub fn path_info(version: Version, paths: &[&str]) -> Vec<String> {
     let format = (version >= (Version { major: 2, minor: 33 }) && version.minor < 90).then_some(["--json-format", "1"]);
@@ -231,10 +241,11 @@ pub fn build_again(drv: &str) -> Vec<String> {
     ["nix", "build", "--no-link", "--print-build-logs", &format!("{drv}^*")].map(str::to_owned).to_vec()
 }
 
-/// Which derivations would be built and which paths fetched, on stderr.
-pub fn dry_run(drvs: &[&str]) -> Vec<String> {
-    let head = ["build", "--no-link", "--dry-run"].map(str::to_owned).into_iter();
-    nix(head.chain(drvs.iter().map(|drv| format!("{drv}^*"))))
+/// Which derivations would be built and which paths fetched, on stderr; `store` is asked besides the substituters.
+pub fn dry_run(drvs: &[&str], store: Option<&str>) -> Vec<String> {
+    let head = ["build", "--no-link", "--dry-run"].into_iter();
+    let store = store.into_iter().flat_map(|store| ["--option", "extra-substituters", store]);
+    nix(head.chain(store).map(str::to_owned).chain(drvs.iter().map(|drv| format!("{drv}^*"))))
 }
 
 /// Copies paths and everything that they refer to into another store.
@@ -337,7 +348,7 @@ mod tests {
         );
         check(&build_output("/a.drv"), "nix … build --no-link --print-out-paths '/a.drv^*'");
         check(&copy_to("file:///c", ["/a", "/b"].into_iter()), "nix … copy --to file:///c /a /b");
-        check(&dry_run(&["/a.drv"]), "nix … build --no-link --dry-run '/a.drv^*'");
+        check(&dry_run(&["/a.drv"], None), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(
             &sandbox_probe("s", 7),

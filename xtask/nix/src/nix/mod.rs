@@ -13,7 +13,7 @@ mod version;
 use std::time::Duration;
 
 use anyhow::Result;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     diagnostic::lacking,
@@ -93,6 +93,24 @@ impl Nix {
             invalid.extend(text.lines().map(str::to_owned));
         }
         Ok(invalid)
+    }
+
+    /// Deletes store paths and what refers to them, unless one is in use. A store in which Nix links equal files
+    /// (auto-optimise-store) has little to win, and Nix would look at each link: there they stay until garbage is
+    /// collected, as they do where Nix refuses.
+    pub fn delete(paths: &[String], cancel: &Cancel) {
+        const MANY: usize = 10_000;
+        let Some(store) = paths.first().and_then(|path| Utf8Path::new(path).parent()) else { return };
+        if store.join(".links").read_dir().is_ok_and(|mut links| links.nth(MANY).is_some()) {
+            return;
+        }
+        let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+        let ask = |argv: Vec<&str>| Invocation::new(argv).timeout(PATIENCE * 5).read(cancel);
+        for chunk in paths.chunks(argv::MOST_PATHS) {
+            let Ok(referrers) = ask(argv::referrers(chunk)) else { continue };
+            let all: Vec<_> = referrers.lines().collect();
+            all.chunks(argv::MOST_PATHS).for_each(|all| drop(ask(argv::delete(all))));
+        }
     }
 
     /// Sizes of valid store paths and of their closures.

@@ -15,15 +15,10 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub name: String,
-    pub system: String,
-    pub builder: String,
-    pub args: Vec<String>,
     /// The builder's environment; structured attributes stand here too, each as JSON text.
     pub env: BTreeMap<String, String>,
-    /// The `.drv` files it depends on and the outputs it takes of each.
-    pub inputs: BTreeMap<String, BTreeSet<String>>,
-    /// Sources it depends on.
-    pub sources: BTreeSet<String>,
+    /// The `.drv` files it depends on.
+    pub inputs: BTreeSet<String>,
     /// Output paths by name; none where the path is known only after the build.
     pub outputs: BTreeMap<String, Option<String>>,
     /// True for a download or another output whose content is fixed beforehand.
@@ -73,19 +68,11 @@ struct Raw {
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
-    system: String,
-    #[serde(default)]
-    builder: String,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
     structured_attrs: Option<BTreeMap<String, Value>>,
     #[serde(default)]
-    input_drvs: BTreeMap<String, Input>,
-    #[serde(default)]
-    input_srcs: Vec<String>,
+    input_drvs: BTreeMap<String, Value>,
     #[serde(default)]
     inputs: Option<Inputs>,
     #[serde(default)]
@@ -95,16 +82,7 @@ struct Raw {
 #[derive(Deserialize)]
 struct Inputs {
     #[serde(default)]
-    drvs: BTreeMap<String, Input>,
-    #[serde(default)]
-    srcs: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Input {
-    Names(BTreeSet<String>),
-    Full { outputs: BTreeSet<String> },
+    drvs: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -115,23 +93,16 @@ struct Output {
 
 impl Raw {
     fn finish(self, store: &str, key: &str) -> Node {
-        let Inputs { drvs, srcs } = self.inputs.unwrap_or(Inputs { drvs: self.input_drvs, srcs: self.input_srcs });
+        let Inputs { drvs } = self.inputs.unwrap_or(Inputs { drvs: self.input_drvs });
         let mut env = self.env;
         if let Some(Ok(attrs)) = env.remove("__json").map(|json| serde_json::from_str(&json)) {
             merge(&mut env, attrs);
         }
         merge(&mut env, self.structured_attrs.unwrap_or_default());
-        let names = |input: Input| match input {
-            Input::Names(names) | Input::Full { outputs: names } => names,
-        };
         Node {
             name: self.name.unwrap_or_else(|| super::name::of_path(key).trim_end_matches(".drv").to_owned()),
-            system: self.system,
-            builder: self.builder,
-            args: self.args,
             env,
-            inputs: drvs.into_iter().map(|(path, input)| (absolute(store, &path), names(input))).collect(),
-            sources: srcs.iter().map(|path| absolute(store, path)).collect(),
+            inputs: drvs.keys().map(|path| absolute(store, path)).collect(),
             fixed: self.outputs.values().any(|output| output.hash.as_ref().is_some_and(|hash| !hash.is_null())),
             outputs: self.outputs.into_iter().map(|(n, o)| (n, o.path.map(|p| absolute(store, &p)))).collect(),
         }
@@ -162,8 +133,28 @@ fn store_dir(value: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub fn drv(hash: u8, name: &str) -> String {
+        format!("/nix/store/{}-{name}.drv", char::from(b'0' + hash).to_string().repeat(32))
+    }
+
+    /// A derivation's path, environment and inputs.
+    pub type Row<'a> = (String, &'a [(&'a str, &'a str)], &'a [String]);
+
+    pub fn graph(rows: &[Row<'_>]) -> Graph {
+        let node = |(path, env, inputs): &Row<'_>| {
+            let node = Node {
+                name: crate::compare::name::of_path(path).trim_end_matches(".drv").to_owned(),
+                env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                inputs: inputs.iter().cloned().collect(),
+                ..Node::default()
+            };
+            (path.clone(), node)
+        };
+        Graph { nodes: rows.iter().map(node).collect() }
+    }
 
     const LIBC: &str = "00000000000000000000000000000000-libc-2.drv";
     const TOP: &str = "11111111111111111111111111111111-top.drv";
@@ -188,8 +179,7 @@ mod tests {
         let expected = Graph::parse(&full).unwrap();
         let node = &expected.nodes[&format!("/nix/store/{TOP}")];
         assert_eq!((node.name.as_str(), node.fixed), ("top", false));
-        assert_eq!(node.inputs.keys().collect::<Vec<_>>(), [&format!("/nix/store/{LIBC}")]);
-        assert_eq!(node.sources.iter().collect::<Vec<_>>(), ["/nix/store/s-src"]);
+        assert_eq!(node.inputs.iter().collect::<Vec<_>>(), [&format!("/nix/store/{LIBC}")]);
         for (generation, text) in [("2.18", dynamic), ("2.32", base), ("2.33", nested)] {
             assert_eq!(Graph::parse(&text).unwrap().nodes, expected.nodes, "{generation}");
         }
@@ -207,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_is_no_derivation_is_an_error() {
-        for text in ["", "[]", "{\"version\":9,\"derivations\":3}", "{\"a\":{\"args\":3}}"] {
+        for text in ["", "[]", "{\"version\":9,\"derivations\":3}", "{\"a\":{\"env\":3}}"] {
             assert!(Graph::parse(text).is_err(), "{text}");
         }
     }

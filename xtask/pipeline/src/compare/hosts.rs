@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::job::{Derivation, Failure, HostName, JobId};
 
@@ -34,20 +34,29 @@ impl Status {
 }
 
 /// One job at both revisions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct JobChange {
+    #[serde(rename = "job")]
     pub id: JobId,
     pub status: Status,
+    #[serde(serialize_with = "drv", skip_serializing_if = "Option::is_none")]
     pub old: Option<Derivation>,
+    #[serde(serialize_with = "drv", skip_serializing_if = "Option::is_none")]
     pub new: Option<Derivation>,
     /// Why it does not evaluate now.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// Why it did not evaluate at the base; it then counts as changed, because there is nothing to compare with.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub old_failure: Option<Failure>,
 }
 
+fn drv<S: Serializer>(derivation: &Option<Derivation>, serializer: S) -> Result<S::Ok, S::Error> {
+    derivation.as_ref().map(|derivation| &derivation.drv).serialize(serializer)
+}
+
 /// One host at both revisions, its jobs in their order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct HostChange {
     pub host: HostName,
     pub status: Status,

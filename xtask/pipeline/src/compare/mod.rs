@@ -10,4 +10,3 @@ pub mod name;
 pub mod nixos;
 pub mod packages;
 pub mod snapshot;
-pub mod why;

@@ -32,7 +32,7 @@ pub fn facts(graph: &Graph) -> Facts {
 
 fn units(graph: &Graph) -> Option<BTreeMap<String, String>> {
     let collected = graph.nodes.values().find(|node| node.name == "system-units")?;
-    let inputs = collected.inputs.keys().filter_map(|drv| Some((drv, graph.nodes.get(drv)?)));
+    let inputs = collected.inputs.iter().filter_map(|drv| Some((drv, graph.nodes.get(drv)?)));
     // A unit whose text is the same but for hashes was only built anew; its text is what a person changed.
     let text = |drv: &String, node: &super::derivation::Node| {
         node.env.get("text").map_or_else(|| drv.clone(), |text| name::without_hashes(text))
@@ -159,7 +159,7 @@ impl Firewall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::why::tests::{drv, graph};
+    use crate::compare::derivation::tests::{drv, graph};
 
     #[test]
     fn units_users_and_parameters_are_read_from_derivations() {

@@ -68,7 +68,7 @@ pub fn below<'a>(graph: &'a Graph, root: &str) -> BTreeSet<&'a str> {
         if !seen.insert(drv) {
             continue;
         }
-        open.extend(node.inputs.keys().cloned());
+        open.extend(node.inputs.iter().cloned());
         if is_package(node) {
             names.insert(node.name.as_str());
         }
@@ -88,7 +88,7 @@ pub fn environment(graph: &Graph) -> Option<BTreeSet<&str>> {
     let node = graph.nodes.values().find(|node| node.name == "system-path")?;
     let collected = ["chosenOutputs", "pkgs", "paths"].iter().filter_map(|key| node.env.get(*key));
     let text: Vec<&String> = collected.collect();
-    let inputs = node.inputs.keys().filter_map(|drv| graph.nodes.get(drv));
+    let inputs = node.inputs.iter().filter_map(|drv| graph.nodes.get(drv));
     let taken = |input: &&Node| input.outputs.values().flatten().any(|out| text.iter().any(|t| t.contains(out)));
     Some(inputs.filter(taken).map(|input| input.name.as_str()).collect())
 }
@@ -96,7 +96,7 @@ pub fn environment(graph: &Graph) -> Option<BTreeSet<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::why::tests::{drv, graph};
+    use crate::compare::derivation::tests::{drv, graph};
 
     #[test]
     fn packages_come_go_and_change() {

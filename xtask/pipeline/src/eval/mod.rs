@@ -8,6 +8,7 @@ mod recorded;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     fs,
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use self::{
 };
 use crate::{
     job::{Derivation, Failure, HostName, Job, JobId, Reads},
-    nix::{Pinned, Version, argv::Source},
+    nix::{Nix, Pinned, Version, argv::Source},
     process::{Cancel, End},
 };
 
@@ -80,6 +81,8 @@ pub struct Sources<'a> {
     pub root: &'a Utf8Path,
     /// The source in the store that is evaluated; where there is none, Nix reads the flake by itself.
     pub pinned: Option<&'a Pinned>,
+    /// Jobs that are not evaluated on a copy of the source.
+    pub at_true_path: &'a BTreeSet<JobId>,
 }
 
 /// Memory for evaluators: four fifths of what the machine has free now, in bytes.
@@ -99,22 +102,33 @@ pub fn workers(cores: usize, budget: u64) -> usize {
     cores.min(fitting).max(1)
 }
 
-/// A finished evaluator. Killing it takes the kernel 0.1 s for each GB, so it is dropped off the critical path.
-pub struct Leftover {
-    _evaluator: Option<Evaluator>,
+/// A finished evaluator, and the copies of the source that were made. Killing it takes the kernel 0.1 s for each GB, and
+/// Nix needs as long to delete the copies, so this is dropped off the critical path.
+pub struct Leftover<'a> {
+    evaluator: Option<Evaluator>,
+    copies: Vec<String>,
+    cancel: &'a Cancel,
+}
+
+impl Drop for Leftover<'_> {
+    fn drop(&mut self) {
+        // As long as it lives, the copies are in use.
+        drop(self.evaluator.take());
+        Nix::delete(&self.copies, self.cancel);
+    }
 }
 
 /// Evaluates group after group of jobs as `next` gives them; the jobs of a group share an evaluator. Whatever
 /// fails is reported for its own job. An error means that Nix could not be started at all.
-pub fn evaluate(
-    sources: Sources<'_>,
+pub fn evaluate<'a>(
+    sources: Sources<'a>,
     limits: Limits,
-    cancel: &Cancel,
+    cancel: &'a Cancel,
     next: &dyn Fn() -> Option<Vec<Job>>,
     on_reply: &mut dyn FnMut(Reply),
-) -> Result<Leftover> {
+) -> Result<Leftover<'a>> {
     let explainer = Explainer { sources, cancel, prefixes: None };
-    let mut seat = Seat { sources, limits, cancel, running: None, explainer, unreadable: None };
+    let mut seat = Seat { sources, limits, cancel, running: None, copies: Vec::new(), explainer, unreadable: None };
     while let Some(jobs) = next() {
         seat.dismiss_above(limits.full(), on_reply);
         for job in jobs {
@@ -125,7 +139,8 @@ pub fn evaluate(
             seat.settle(job, on_reply)?;
         }
     }
-    Ok(seat.leave(on_reply))
+    let evaluator = seat.leave(on_reply);
+    Ok(Leftover { evaluator, copies: seat.copies, cancel })
 }
 
 /// An evaluator, and what records what it reads.
@@ -155,9 +170,10 @@ impl Running {
         Ok(Self { evaluator, recorder: None, settled: 0 })
     }
 
-    fn ask(&mut self, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> Recorded {
+    fn ask(&mut self, id: &JobId, at_true_path: bool, on_reply: &mut dyn FnMut(Reply)) -> Recorded {
         self.settled += 1;
         match &mut self.recorder {
+            Some(recorder) if at_true_path => recorder.ask_at_true_path(&mut self.evaluator, id, on_reply),
             Some(recorder) => recorder.ask(&mut self.evaluator, id, on_reply),
             None => Recorded { answer: self.evaluator.ask("hydraJobs", id, on_reply), reads: Reads::Unknown },
         }
@@ -170,6 +186,8 @@ struct Seat<'a> {
     limits: Limits,
     cancel: &'a Cancel,
     running: Option<Running>,
+    /// What evaluators that are gone have left in the store.
+    copies: Vec<String>,
     explainer: Explainer<'a>,
     /// Why no job can be evaluated: how the evaluator ended that could not load the flake, and its last words.
     unreadable: Option<(End, String)>,
@@ -183,10 +201,11 @@ impl Seat<'_> {
         }
     }
 
-    fn leave(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Leftover {
-        let evaluator = self.running.take().map(|running| running.evaluator);
-        evaluator.iter().for_each(|evaluator| on_reply(Reply::Stopped(evaluator.peak())));
-        Leftover { _evaluator: evaluator }
+    fn leave(&mut self, on_reply: &mut dyn FnMut(Reply)) -> Option<Evaluator> {
+        let Running { evaluator, recorder, .. } = self.running.take()?;
+        self.copies.extend(recorder.into_iter().flat_map(|recorder| recorder.copies));
+        on_reply(Reply::Stopped(evaluator.peak()));
+        Some(evaluator)
     }
 
     fn running(&mut self, first: &HostName, on_reply: &mut dyn FnMut(Reply)) -> Result<&mut Running> {
@@ -208,8 +227,9 @@ impl Seat<'_> {
         }
         on_reply(Reply::Began(job.id.clone()));
         loop {
+            let at_true_path = self.sources.at_true_path.contains(&job.id);
             let running = self.running(&job.id.host, on_reply)?;
-            let Recorded { answer, reads } = running.ask(&job.id, on_reply);
+            let Recorded { answer, reads } = running.ask(&job.id, at_true_path, on_reply);
             let alone = running.settled == 1;
             let failure = match answer {
                 Answer::Done(derivation) => {

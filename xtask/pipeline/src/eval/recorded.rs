@@ -40,8 +40,10 @@ pub struct Recorder {
     /// What the flake that the inputs come from was opened for; none if nothing is recorded.
     root: Option<Copied>,
     tree: Option<Tree>,
-    made: usize,
+    /// In the store, for the caller to delete when nobody reads them any more.
+    pub copies: Vec<String>,
     search: PathSearch,
+    search_of_source: PathSearch,
     words: HashMap<String, Words>,
 }
 
@@ -84,10 +86,12 @@ impl Recorder {
             files,
             root: None,
             tree: None,
-            made: 0,
+            copies: Vec::new(),
             search: PathSearch::default(),
+            search_of_source: PathSearch::default(),
             words: HashMap::new(),
         };
+        recorder.search_of_source.look_for([pinned.path.as_path()]);
         let record = record && files <= MOST_FILES && bytes <= MOST_BYTES;
         // No host has a dot in its name, so that this is no copy of a host's own.
         let name = format!("drydock-{first}.inputs");
@@ -120,6 +124,18 @@ impl Recorder {
         }
     }
 
+    /// Evaluates a job of which the source's path is a part, unless that has changed.
+    pub fn ask_at_true_path(
+        &mut self,
+        evaluator: &mut Evaluator,
+        id: &JobId,
+        on_reply: &mut dyn FnMut(Reply),
+    ) -> Recorded {
+        let answer = evaluator.ask("__plain.hydraJobs", id, on_reply);
+        let holds_path = matches!(&answer, Answer::Done(plain) if self.search_of_source.finds(&plain.drv));
+        Recorded { answer, reads: if holds_path { Reads::Path } else { Reads::Whole } }
+    }
+
     /// Sees to it that the host is evaluated on a copy that it may be evaluated on. False if there is none.
     fn prepare(&mut self, evaluator: &mut Evaluator, id: &JobId, on_reply: &mut dyn FnMut(Reply)) -> bool {
         let share = |tree: &Tree| self.files > FEW_FILES && tree.spent < tree.cost * SHARING;
@@ -129,10 +145,11 @@ impl Recorder {
         // The watch of the last copy ends here: nobody will read that one again.
         self.tree = None;
         let began = Instant::now();
-        let copy = format!("__copy{}", self.made);
+        let number = self.copies.len();
+        let copy = format!("__copy{number}");
         let path = self.copy(evaluator, &copy, &format!("drydock-{}", id.host), on_reply);
         let Some(copied) = path.and_then(Copied::watched) else { return false };
-        let name = format!("__tree{}", self.made);
+        let name = format!("__tree{number}");
         evaluator.define(&format!("{name} = __call {copy} (__marked {copy})\n"));
         evaluator.seen = SelfSeen::default();
         let root = self.root.iter().map(|root| root.path.as_path());
@@ -142,8 +159,7 @@ impl Recorder {
         true
     }
 
-    /// Copies the source. The name in the store is the host's and no more, so that no two evaluators of a run share a
-    /// copy, and the next run on the same files finds it there: copies stay until Nix collects garbage.
+    /// Copies the source. The name in the store is the host's, so that no two evaluators of a run share a copy.
     fn copy(
         &mut self,
         evaluator: &mut Evaluator,
@@ -151,9 +167,9 @@ impl Recorder {
         in_store: &str,
         on_reply: &mut dyn FnMut(Reply),
     ) -> Option<Utf8PathBuf> {
-        self.made += 1;
         evaluator.define(&format!("{name} = __path {{ name = \"{in_store}-source\"; path = __source.outPath; }}\n"));
         let Answer::Made(path) = evaluator.say(&format!("__made {name}"), on_reply) else { return None };
+        self.copies.push(path.clone());
         let path = Utf8PathBuf::from(path);
         evaluator.renamed.truncate(1);
         evaluator.renamed.push((path.to_string(), self.source.to_string()));
@@ -179,12 +195,14 @@ impl Recorder {
         let suspicion = words.suspicion(seen.path);
         let covered = Reads::Files { files: opened, names_of_self: words.names_self || seen.path };
         let reads = if seen.identity || suspicion == Suspicion::Strong { Reads::Whole } else { covered };
-        if !everything && suspicion == Suspicion::None && !self.search.finds(&derivation.drv) {
+        let holds_path = self.search.finds(&derivation.drv);
+        if !everything && suspicion == Suspicion::None && !holds_path {
             return Recorded { answer: Answer::Done(derivation), reads };
         }
         match evaluator.ask("__plain.hydraJobs", id, on_reply) {
             Answer::Done(plain) if plain == derivation => Recorded { answer: Answer::Done(plain), reads },
-            other => whole(other),
+            answer if holds_path => Recorded { answer, reads: Reads::Path },
+            answer => whole(answer),
         }
     }
 

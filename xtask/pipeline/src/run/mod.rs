@@ -6,7 +6,7 @@ mod records;
 mod stages;
 
 use std::{
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use crate::{
     process::Cancel,
     progress::Progress,
     push::Cache,
-    record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
+    record::{FleetRecord, JobRecord, NotPushed, Record, StageSeconds, VERSION},
     timings::Timings,
 };
 
@@ -73,6 +73,7 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     began: Instant,
     source: OnceLock<FleetRecord>,
+    pub not_pushed: Mutex<Vec<NotPushed>>,
 }
 
 /// What a stage came to.
@@ -93,7 +94,8 @@ impl<'a> Run<'a> {
 
     fn with(nix: Nix, fleet: Fleet, options: Options, timings: Timings, cancel: &'a Cancel) -> Self {
         let (progress, began, source) = (Progress::default(), Instant::now(), OnceLock::new());
-        Self { nix, fleet, options, progress, timings, cancel, began, source }
+        let not_pushed = Mutex::default();
+        Self { nix, fleet, options, progress, timings, cancel, began, source, not_pushed }
     }
 
     /// A run of the same kind on another state of the fleet.
@@ -124,6 +126,7 @@ impl<'a> Run<'a> {
             began: Some(self.timings.began()),
             seconds: StageSeconds { total: self.began.elapsed().as_secs_f64(), ..finished.seconds },
             jobs: finished.jobs,
+            not_pushed: self.not_pushed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             spans: self.timings.spans(),
         }
     }

@@ -1,6 +1,9 @@
 //! Looks up what earlier runs remember of a run's jobs, and remembers what this one evaluates.
 
-use std::{collections::BTreeMap, sync::Once};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Once,
+};
 
 use anyhow::Result;
 
@@ -17,13 +20,16 @@ pub struct Recall<'r> {
     run: &'r Run<'r>,
     memory: Option<Memory>,
     recalled: BTreeMap<JobId, Recalled>,
+    /// Jobs that it does not pay to evaluate on a copy of the source, because its path was part of their results.
+    pub at_true_path: BTreeSet<JobId>,
     learnt: Once,
 }
 
 impl<'r> Recall<'r> {
     /// Looks the jobs up. Errors: the store cannot be asked.
     pub fn look_up(run: &'r Run<'r>, jobs: &[Job]) -> Result<Self> {
-        let mut recall = Self { run, memory: None, recalled: BTreeMap::new(), learnt: Once::new() };
+        let mut recall =
+            Self { run, memory: None, recalled: BTreeMap::new(), at_true_path: BTreeSet::new(), learnt: Once::new() };
         if !run.options.remember {
             return Ok(recall);
         }
@@ -36,6 +42,8 @@ impl<'r> Recall<'r> {
         };
         memory.warning.iter().for_each(|text| recall.note(format!("warning: {text}")));
         recall.recalled = memory.recall(jobs, run.cancel)?;
+        let held_path = |id: &JobId| !recall.recalled.contains_key(id) && memory.held_path(id);
+        recall.at_true_path = jobs.iter().map(|job| &job.id).filter(|id| held_path(id)).cloned().collect();
         recall.memory = Some(memory);
         Ok(recall)
     }

@@ -196,8 +196,13 @@ impl Stages<'_> {
         let budget = eval::memory_budget();
         let most = run.options.evaluators.unwrap_or_else(|| eval::workers(cores(), budget));
         let width = Width { evaluators: most.min(groups.len()), realisers };
-        let sources =
-            Sources { version: run.nix.version, source: run.flake(), root: &run.fleet.root, pinned: recall.pinned() };
+        let sources = Sources {
+            version: run.nix.version,
+            source: run.flake(),
+            root: &run.fleet.root,
+            pinned: recall.pinned(),
+            at_true_path: &recall.at_true_path,
+        };
         let limits = |share: usize| Limits { memory: budget / share.max(1) as u64, time: run.options.eval_timeout };
         let evaluate = |next: &dyn Fn() -> Option<Vec<Job>>, hand_on: &(dyn Fn((JobId, Derivation)) + Sync)| {
             let mut clock = Clock::new(&run.timings);

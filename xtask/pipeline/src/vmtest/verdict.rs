@@ -67,7 +67,7 @@ pub fn record(
         Verdict::Interrupted => Outcome::NotRun { reason: "interrupted".into() },
         Verdict::Prevented(failure) => Outcome::Failed(Failure {
             message: format!(
-                "the test did not run, because something that it needs was not built:\n{}",
+                "the test did not run, because something that it needs was not built: {}",
                 failure.message
             ),
             ..failure.clone()

@@ -6,9 +6,10 @@ use maud::{Markup, html};
 
 use super::{
     Comparison, column_name,
-    words::{base64, count, duration, failed_to, shown, sign, tail},
+    words::{base64, duration, failed_to, shown, sign, tail},
 };
 use crate::{
+    diagnostic::counted,
     history::{History, Measured},
     job::{Failure, HostName, JobId, Outcome, System, Target},
     record::{JobRecord, Record, Screen},
@@ -159,7 +160,7 @@ impl Host<'_> {
                     }
                 }
             }
-            @if let [(_, _, Err(why)), ..] = missing.as_slice() { p { small { (count(missing.len(), "picture")) " " (why) } } }
+            @if let [(_, _, Err(why)), ..] = missing.as_slice() { p { small { (counted(missing.len(), "picture")) " " (why) } } }
         }
     }
 
@@ -184,7 +185,7 @@ impl Host<'_> {
         let parts = [
             test.map(|test| format!("{}{}", shown(&test.accel.to_uppercase(), 20), outside(&test.place))),
             test.filter(|test| test.runs > 1)
-                .map(|test| format!("passed {} of {}", test.passed, count(test.runs, "run"))),
+                .map(|test| format!("passed {} of {}", test.passed, counted(test.runs, "run"))),
             part("evaluated in", job.evaluate_seconds),
             part("built in", job.build_seconds.filter(|_| job.test.is_none())),
             job.machine.as_ref().map(|machine| format!("on {}", shown(machine, 100))),
@@ -264,7 +265,7 @@ fn trend(name: &str, values: &[f64], unit: impl Fn(f64) -> String) -> Markup {
             span {
                 (name) " "
                 svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true" { polyline points=(points.join(" ")) {} }
-                " " (unit(*last)) small { " " (unit(low)) " to " (unit(high)) " in " (count(values.len(), "run")) }
+                " " (unit(*last)) small { " " (unit(low)) " to " (unit(high)) " in " (counted(values.len(), "run")) }
             }
         }
     }

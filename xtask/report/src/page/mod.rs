@@ -10,9 +10,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::{
     host::Host,
-    words::{Sign, count, duration, failed_to, shown, sign, when},
+    words::{Sign, duration, failed_to, shown, sign, when},
 };
 use crate::{
+    diagnostic::counted,
     history::History,
     job::{Failure, HostName, Outcome, Stage, Target},
     record::{JobRecord, Record, Screen},
@@ -86,8 +87,8 @@ fn verdict(jobs: &[&JobRecord]) -> (&'static str, String) {
         _ if jobs.is_empty() => ("calm", "Nothing was to be done".into()),
         (0, 0) if jobs.len() == 1 => ("ok", "The job is done".into()),
         (0, 0) => ("ok", format!("All {} jobs are done", jobs.len())),
-        (0, _) => ("odd", format!("{not_run} of {} not run", count(jobs.len(), "job"))),
-        (_, _) => ("bad", format!("{failed} of {} failed", count(jobs.len(), "job"))),
+        (0, _) => ("odd", format!("{not_run} of {} not run", counted(jobs.len(), "job"))),
+        (_, _) => ("bad", format!("{failed} of {} failed", counted(jobs.len(), "job"))),
     }
 }
 
@@ -134,7 +135,7 @@ fn facts(records: &[&Record], comparison: Option<&Comparison>) -> Markup {
                 div { dt { "Revision" } dd { (each(&revision)) } }
                 @if let Some(Comparison { base, changes, unchanged }) = comparison {
                     div { dt { "Compared with " (shown(base.get(..12).unwrap_or(base), 100)) }
-                        dd { (count(changes.len(), "host")) " not as before, " (unchanged) " as before" } }
+                        dd { (counted(changes.len(), "host")) " not as before, " (unchanged) " as before" } }
                 }
                 div { dt { "Nix" } dd { (each(&|record| record.nix.clone())) } }
             }
@@ -169,7 +170,7 @@ fn grid(hosts: &[Host<'_>], columns: &BTreeSet<Target>, picture: &dyn Fn(&Screen
     let mut pictures = host::Pictures::new(picture);
     html! {
         @if !hosts.is_empty() {
-            h2 { (count(hosts.len(), "host")) }
+            h2 { (counted(hosts.len(), "host")) }
             div.row.head aria-hidden="true" {
                 span {} span { "host" } @for column in columns { span { (column_name(*column)) } }
             }

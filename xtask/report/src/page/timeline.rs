@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::words::{count, duration, shown};
+use super::words::{duration, shown};
 use crate::{
+    diagnostic::counted,
     record::Record,
     timings::{Span, What, lanes},
     trace::ROWS,
@@ -57,7 +58,7 @@ fn draw(spans: &[Span]) -> Markup {
                 }
                 span {} p { span { "0 s" } span { (duration(total / 2.0)) } span { (duration(total)) } }
             }
-            @if left_out > 0 { p { small { (count(left_out, "shorter one")) " left out" } } }
+            @if left_out > 0 { p { small { (counted(left_out, "shorter one")) " left out" } } }
         }
     }
 }

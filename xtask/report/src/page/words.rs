@@ -62,10 +62,6 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-pub fn count(n: usize, one: &str) -> String {
-    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
-}
-
 /// Text of others, at most so many bytes of it, without characters that would reorder, hide or end what stands around it.
 pub fn shown(text: &str, most: usize) -> String {
     let kept = &text[..text.floor_char_boundary(most)];
@@ -136,7 +132,6 @@ mod tests {
         for (seconds, expected) in rows {
             assert_eq!(duration(seconds), expected);
         }
-        assert_eq!((count(1, "job"), count(0, "job")), ("1 job".into(), "0 jobs".into()));
     }
 
     #[test]

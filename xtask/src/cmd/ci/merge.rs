@@ -11,7 +11,7 @@ use super::{
     runner_file,
 };
 use crate::{
-    diagnostic::{DONE, FAILED, usage},
+    diagnostic::{DONE, FAILED, counted, usage},
     files::write,
     flags,
     history::{self, History, Measured},
@@ -60,7 +60,12 @@ pub fn make(flags: &flags::Merge) -> Result<(String, usize)> {
     learn(&mut history, &records);
     history.write(&file)?;
     let failed = records.iter().flat_map(|record| &record.jobs).filter(|job| !job.outcome.is_success()).count();
-    eprintln!("{} records merged, {failed} jobs failed; the reports are in {}", records.len(), flags.out);
+    eprintln!(
+        "{} merged, {} failed; the reports are in {}",
+        counted(records.len(), "record"),
+        counted(failed, "job"),
+        flags.out
+    );
     Ok((summary, failed))
 }
 
@@ -89,6 +94,7 @@ fn complete(plan: &PlanFile, mut records: Vec<Record>) -> Vec<Record> {
             began: None,
             seconds,
             jobs: others,
+            not_pushed: vec![],
             spans: vec![],
         });
     }
@@ -114,15 +120,15 @@ fn intro(plan: &PlanFile) -> String {
     let short = &base[..base.len().min(12)];
     let mut out = format!("Compared with `{short}`: ");
     if plan.affected.is_empty() {
-        return out + &format!("no host changes, {} are as they were.\n", plan.unchanged);
+        return out + &format!("no host changed, {} as before.\n", plan.unchanged);
     }
-    out += &format!("{} hosts change, {} are as they were.\n\n", plan.affected.len(), plan.unchanged);
+    out += &format!("{} changed, {} as before.\n\n", counted(plan.affected.len(), "host"), plan.unchanged);
     out += "| host | | jobs |\n| --- | --- | --- |\n";
     for host in &plan.affected {
         out += &format!("| `{}` | {} | {} |\n", host.host, host.status, host.targets);
     }
     if !plan.cached.is_empty() {
-        out += &format!("\n{} jobs were not run because a binary cache has their outputs.\n", plan.cached.len());
+        out += &format!("\n{} not run because a binary cache has the outputs.\n", counted(plan.cached.len(), "job"));
     }
     out
 }

@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::runner_file;
 use crate::{
     compare::{
-        affected::{self, Compared},
+        affected::Compared,
         difference,
         hosts::{self, Status},
-        why::Cause,
     },
-    diagnostic::{DONE, INTERRUPTED, usage},
+    diagnostic::{DONE, INTERRUPTED, counted, usage},
     differences,
     files::write,
     flags,
@@ -123,22 +122,18 @@ pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
 }
 
 fn summary(run: &Run<'_>, compared: &Compared) -> Result<(Vec<Affected>, usize)> {
-    let mut hosts = compared.hosts.clone();
-    hosts.retain(|host| host.status != Status::Unchanged);
-    let first = &hosts[..hosts.len().min(MOST_COMPARED)];
-    let causes = affected::causes(first, run.cancel)?;
-    let affected = hosts.iter().enumerate().map(|(n, change)| {
-        let words = |cause: &Cause| format!("{}: {}", cause.path.join(" > "), cause.what);
-        let why = causes.get(&change.host).map(|causes| ("why:".to_owned(), causes.iter().map(words).collect()));
-        let mut differences: Vec<(String, Vec<String>)> = why.into_iter().collect();
-        if n < first.len() && change.status == Status::Changed {
-            differences.extend(differences::sections(&difference::of_change(run, change, &compared.base)?));
-        }
+    let changed = compared.hosts.iter().filter(|host| host.status != Status::Unchanged);
+    let affected = changed.enumerate().map(|(n, change)| {
+        let differences = match n < MOST_COMPARED && change.status == Status::Changed {
+            true => differences::sections(&difference::of_change(run, change, &compared.base)?),
+            false => vec![],
+        };
         let (host, status, targets) = (change.host.clone(), change.status.as_str().to_owned(), hosts::targets(change));
         Ok(Affected { host, status, targets, differences })
     });
-    let unchanged = compared.hosts.len() - hosts.len();
-    Ok((affected.collect::<Result<_>>()?, unchanged))
+    let affected = affected.collect::<Result<Vec<_>>>()?;
+    let unchanged = compared.hosts.len() - affected.len();
+    Ok((affected, unchanged))
 }
 
 /// The fleet's folder in its repository, as annotations have to name files.
@@ -150,7 +145,7 @@ pub fn prefix(root: &Utf8Path, cancel: &Cancel) -> String {
 
 fn tell(plan: &PlanFile) {
     if let Some(base) = &plan.base {
-        eprintln!("against {base}: {} hosts affected, {} unchanged", plan.affected.len(), plan.unchanged);
+        eprintln!("against {base}: {} affected, {} unchanged", counted(plan.affected.len(), "host"), plan.unchanged);
     }
     for entry in &plan.entries {
         eprintln!("{}: {} on {}, about {} s", entry.name, entry.jobs, entry.runner, entry.seconds);
@@ -159,7 +154,12 @@ fn tell(plan: &PlanFile) {
         let place = broken.failure.position.as_ref().map(|p| format!("{}{p}: ", plan.prefix)).unwrap_or_default();
         eprintln!("{} does not evaluate: {place}{}", broken.job, broken.failure.message);
     }
-    eprintln!("{} entries, {} jobs broken, {} cached", plan.entries.len(), plan.broken.len(), plan.cached.len());
+    eprintln!(
+        "{}, {} broken, {} cached",
+        counted(plan.entries.len(), "entry"),
+        counted(plan.broken.len(), "job"),
+        plan.cached.len()
+    );
 }
 
 /// An entry's name as it may stand in a file name: what came through a CI system is not believed.
