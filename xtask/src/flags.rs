@@ -200,7 +200,6 @@ Examples:
   cargo xtask build-all --fleet demo --setup         the embedded fleet, from a bare machine
   cargo xtask build-all 'web-*' --artifact iso       the live media of some hosts
   cargo xtask build-all --system aarch64-linux       one architecture
-  cargo xtask build-all --trace trace.json           with what went on when, for ui.perfetto.dev
   cargo xtask build-all --dry-run                    what would be built, fetched, or is there
   cargo xtask build-all --json | jq .jobs            for programs; docs/record.md documents the form")]
 pub struct BuildAll {
@@ -234,7 +233,4 @@ pub struct BuildAll {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "evaluate"])]
     pub junit: Option<Utf8PathBuf>,
-    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<Utf8PathBuf>,
 }

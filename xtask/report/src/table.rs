@@ -41,10 +41,7 @@ pub fn render(record: &Record, paint: Paint) -> String {
         let line = format!("{:width$}  {:13}  {status}  {}", job.job.to_string(), job.system, facts(job));
         let _ = writeln!(out, "{}", line.trim_end());
     }
-    let failed = jobs.iter().filter_map(|job| match &job.outcome {
-        Outcome::Failed(failure) => Some((&job.job, failure)),
-        _ => None,
-    });
+    let failed = jobs.iter().filter_map(|job| Some((&job.job, job.outcome.failure()?)));
     for (failure, affected) in causes(failed) {
         let _ = write!(out, "\n{}", explain(failure, &affected, paint));
     }

@@ -15,7 +15,7 @@ use crate::{
     process::{Cancel, End},
     push::Cache,
     record::Record,
-    report::{junit, trace, verdicts},
+    report::{junit, verdicts},
     run::{Derived, Options, Run},
     setup,
     vmtest::{self, driver, place, session},
@@ -78,9 +78,6 @@ fn report(flags: &TestVm, record: &Record) -> Result<()> {
     if let Some(file) = &flags.junit {
         let xml = junit::render(std::slice::from_ref(record));
         fs::write(file, xml).with_context(|| format!("cannot write the JUnit report to {file}"))?;
-    }
-    if let Some(file) = &flags.trace {
-        files::write(file, &trace::render(&record.spans))?;
     }
     if flags.json {
         println!("{}", serde_json::to_string_pretty(record)?);

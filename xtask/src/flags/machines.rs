@@ -121,9 +121,6 @@ pub struct TestVm {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
-    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<Utf8PathBuf>,
 }
 
 /// How VM tests are run.

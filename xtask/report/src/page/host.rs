@@ -48,11 +48,7 @@ pub fn all<'a>(records: &[&'a Record], history: &'a History, comparison: Option<
         host.jobs.insert(job.job.target, job);
     }
     for host in hosts.values_mut() {
-        let failure = |job: &&'a JobRecord| match &job.outcome {
-            Outcome::Failed(failure) => Some((*job, failure)),
-            _ => None,
-        };
-        host.failed = host.jobs.values().filter_map(failure).collect();
+        host.failed = host.jobs.values().filter_map(|job| Some((*job, job.outcome.failure()?))).collect();
     }
     let failed: Vec<_> = hosts.values().flat_map(|host| host.failed.clone()).collect();
     let causes = causes(failed.into_iter().map(|(job, failure)| (&job.job, failure)));

@@ -9,8 +9,17 @@ use crate::{
     diagnostic::counted,
     record::Record,
     timings::{Span, What, lanes},
-    trace::ROWS,
 };
+
+/// Kinds of spans that are drawn, and what they are called for people. Processes are not: what they do is.
+const ROWS: [(What, &str); 6] = [
+    (What::Step, "Drydock"),
+    (What::Evaluation, "evaluations"),
+    (What::Build, "builds"),
+    (What::Download, "downloads"),
+    (What::Wait, "waits"),
+    (What::Test, "VM tests"),
+];
 
 /// Lanes that are drawn of one kind, and bars: more make no picture that anybody reads.
 const MOST_LANES: usize = 16;
@@ -28,7 +37,7 @@ pub fn render(records: &[&Record]) -> Markup {
 }
 
 fn draw(spans: &[Span]) -> Markup {
-    let drawn = |span: &&Span| !matches!(span.what, What::Evaluator | What::Realiser | What::Wait);
+    let drawn = |span: &&Span| ROWS.iter().any(|(what, _)| *what == span.what);
     let all: Vec<&Span> = spans.iter().filter(drawn).collect();
     let total = all.iter().map(|span| span.end).fold(0.0, f64::max);
     // The shortest are left out first.
