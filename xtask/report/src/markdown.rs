@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     diagnostic::counted,
     history::History,
-    job::{Failure, Outcome},
+    job::{Failure, JobId, Outcome},
     record::{JobRecord, Record},
     table::{bytes, causes},
 };

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED},
-    files,
     flags::BuildAll,
     fleet::Fleet,
     job::Job,

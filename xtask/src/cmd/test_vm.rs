@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED, as_called, usage},
-    files,
     flags::TestVm,
     fleet::Fleet,
     job::{Job, Test},
