@@ -112,6 +112,12 @@ impl Progress {
     }
 }
 
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 impl Display {
     /// Writes lines that stay, and below them those that move.
     fn draw(&mut self, stay: &[String], now: Duration) {
@@ -158,6 +164,12 @@ struct Work {
     silence: Duration,
 }
 
+impl Work {
+    fn new(stage: &'static str, now: Duration) -> Self {
+        Self { began: now, stage, standing: String::new(), said: now, silence: Board::SILENCE }
+    }
+}
+
 impl Board {
     /// A job that goes on gets a plain line after this time, then after twice as long, and so on up to the longest: of a
     /// build that takes an hour there are ten.
@@ -171,14 +183,15 @@ impl Board {
     fn take(&mut self, event: &Event, now: Duration, moves: bool) -> Option<String> {
         match event {
             Event::Began(id, stage) => {
-                let silence = Self::SILENCE;
-                self.jobs.insert(id.clone(), Work { began: now, stage, standing: String::new(), said: now, silence });
+                self.jobs.insert(id.clone(), Work::new(stage, now));
                 None
             }
             Event::Done(id, stage, took) => (!moves).then(|| format!("{id}: {stage} in {:.1} s", took.as_secs_f64())),
             Event::Standing(ids, text) => {
                 for id in ids {
-                    self.jobs.get_mut(id).into_iter().for_each(|work| work.standing.clone_from(text));
+                    // What is remembered is built without having been evaluated.
+                    let work = self.jobs.entry(id.clone()).or_insert_with(|| Work::new("build", now));
+                    work.standing.clone_from(text);
                 }
                 let id = ids.first()?;
                 let work =
@@ -291,14 +304,15 @@ mod tests {
 
     #[test]
     fn plain_lines_by_a_fake_clock() {
-        let rows: [(u64, Event, &[&str]); 9] = [
+        let rows: [(u64, Event, &[&str]); 10] = [
             (0, Event::Began(id("web.iso"), "build"), &[]),
             (1, standing("web.iso", "1/9 built"), &[]),
             (31, standing("web.iso", "2/9 built"), &["web.iso: build 31 s: 2/9 built"]),
             (62, standing("web.iso", "3/9 built"), &[]),
             (91, standing("web.iso", "4/9 built"), &["web.iso: build 1m31s: 4/9 built"]),
             (400, standing("web.iso", "4/9 built"), &["web.iso: build 6m40s: 4/9 built"]),
-            (401, standing("other.iso", "which never began"), &[]),
+            (401, standing("known.iso", "0/1 built"), &[]),
+            (431, standing("known.iso", "0/1 built"), &["known.iso: build 30 s: 0/1 built"]),
             (
                 450,
                 Event::Done(id("web.iso"), "evaluated", Duration::from_millis(1250)),

@@ -33,7 +33,7 @@ pub struct History {
 }
 
 /// Runs of a job that are kept one by one.
-const MOST_RUNS: usize = 20;
+const MOST_RUNS: usize = 12;
 
 /// One job's measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,9 +77,11 @@ impl History {
         }
         known.closure_size = now.closure_size.or(known.closure_size);
         known.image_size = now.image_size.or(known.image_size);
-        let last = self.last.entry(id.clone()).or_default();
-        last.push(now);
-        last.drain(..last.len().saturating_sub(MOST_RUNS));
+        if now != Measured::default() {
+            let last = self.last.entry(id.clone()).or_default();
+            last.push(now);
+            last.drain(..last.len().saturating_sub(MOST_RUNS));
+        }
     }
 
     /// What the last runs measured of a job, the latest last.

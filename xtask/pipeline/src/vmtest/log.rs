@@ -156,8 +156,8 @@ fn console(line: &str) -> Option<(&str, &str)> {
     (!machine.is_empty() && machine.chars().all(named)).then_some((machine, text))
 }
 
-/// A name that stays inside its folder.
-fn file_name(text: &str) -> String {
+/// A name that stays inside its folder, and that a CI system takes for a file of its artifacts.
+pub fn file_name(text: &str) -> String {
     let safe: String =
         text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     match safe.starts_with('.') || safe.is_empty() {

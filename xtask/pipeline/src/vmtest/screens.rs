@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
     attempt::{Said, Verdict},
-    log::TestLog,
+    log::{TestLog, file_name},
 };
 use crate::{files, record::Screen};
 
@@ -30,9 +30,9 @@ pub fn collect(
     log.screenshots.iter().try_for_each(|screenshot| write(&screenshot.name, &screenshot.bytes))?;
     if matches!(verdict, Verdict::Passed | Verdict::PassedBefore) {
         for file in output.map(pngs).unwrap_or_default() {
-            let name = file.file_name().unwrap_or_default();
+            let name = file_name(file.file_name().unwrap_or_default());
             if log.screenshots.iter().all(|seen| seen.name != name) {
-                write(name, &fs::read(&file).with_context(|| format!("cannot read {file}"))?)?;
+                write(&name, &fs::read(&file).with_context(|| format!("cannot read {file}"))?)?;
             }
         }
     }
