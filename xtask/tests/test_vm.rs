@@ -97,6 +97,20 @@ fn a_pass_is_remembered_until_it_is_to_be_repeated() {
     );
 }
 
+/// The log of a pass has the picture; its output here has none, and no other run's takes its place.
+#[test]
+fn a_pass_leaves_a_picture_and_a_remembered_one_only_that_of_its_output() {
+    let shown = "echo '-----BEGIN SCREENSHOT vm.png-----'\necho iVBORw0KGgox\necho '-----END SCREENSHOT vm.png-----'\n";
+    let fleet = Fleet::new("", &format!("{shown}{PASSES}"), MUST_NOT_RUN);
+    let first = job(&fleet.test(&["--accel", "tcg", "--json"], 0, &["1 test: 1 passed;"]));
+    let screen = &first["test"]["screens"][0];
+    assert_eq!((&screen["boot"], &screen["passed"]), (&Value::from("vm"), &Value::from(true)));
+    let picture = fs::read(screen["file"].as_str().unwrap()).unwrap();
+    assert_eq!((picture.as_slice(), screen["sha256"].as_str().map(str::len)), (&b"\x89PNG\r\n\x1a\n1"[..], Some(64)));
+    let again = job(&fleet.test(&["--accel", "tcg", "--json"], 0, &["1 passed*"]));
+    assert_eq!(again["test"]["screens"], Value::Null);
+}
+
 /// The output of a test that is run again may differ, for it may hold times.
 #[test]
 fn a_test_whose_output_differs_has_passed_all_the_same() {

@@ -66,3 +66,49 @@ pub fn read(file: &Utf8Path) -> Result<Record> {
     tests.flat_map(|test| &mut test.screens).for_each(|screen| screen.file = folder.join(&screen.file));
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use drydock_model::{job::Outcome, record::TestRecord, samples};
+
+    use super::*;
+    use crate::files::Temporary;
+
+    #[test]
+    fn a_picture_lies_beside_its_record_and_is_the_one_that_was_meant() {
+        let (dir, picture_bytes) = (Temporary::new().unwrap(), b"\x89PNG\r\n\x1a\n1");
+        let screen = |file: &str, sha256: &str| Screen {
+            boot: "vm".into(),
+            passed: true,
+            file: file.into(),
+            sha256: sha256.into(),
+        };
+        let good = files::sha256(picture_bytes);
+        let screens = vec![
+            screen("screens/vm.png", &good),
+            screen("screens/vm.png", &files::sha256(b"another")),
+            screen("text.png", &files::sha256(b"text")),
+            screen("../nothing.png", &good),
+        ];
+        let mut record = samples::record();
+        record.jobs = vec![samples::job("a.tests.live", Outcome::Built)];
+        record.jobs[0].test = Some(TestRecord {
+            accel: "tcg".into(),
+            why: String::new(),
+            place: "sandbox".into(),
+            seconds: 1.0,
+            runs: 1,
+            passed: 1,
+            subtests: vec![],
+            files: vec![],
+            screens,
+        });
+        files::write(&dir.join("record.json"), &serde_json::to_string(&record).unwrap()).unwrap();
+        files::replace(&dir.join("screens/vm.png"), picture_bytes).unwrap();
+        files::write(&dir.join("text.png"), "text").unwrap();
+        let read = read(&dir.join("record.json")).unwrap();
+        let found: Vec<bool> =
+            read.jobs[0].test.iter().flat_map(|test| &test.screens).map(|screen| picture(screen).is_some()).collect();
+        assert_eq!(found, [true, false, false, false]);
+    }
+}
