@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::{
-    diagnostic::counted,
+    diagnostic::{bytes, counted},
     history::History,
     job::{Failure, JobId, Outcome},
     record::{JobRecord, Record},
-    table::{bytes, causes},
+    table::causes,
 };
 
 /// A release asset must be smaller than this (GitHub's "About releases"). Bytes.

@@ -9,11 +9,11 @@ use super::{
     words::{base64, duration, failed_to, shown, sign, tail},
 };
 use crate::{
-    diagnostic::counted,
+    diagnostic::{bytes, counted},
     history::{History, Measured},
     job::{Failure, HostName, JobId, Outcome, System, Target},
     record::{JobRecord, Record, Screen},
-    table::{bytes, causes},
+    table::causes,
 };
 
 /// One host of the page.

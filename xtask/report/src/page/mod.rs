@@ -13,7 +13,7 @@ use self::{
     words::{Sign, duration, failed_to, shown, sign, when},
 };
 use crate::{
-    diagnostic::counted,
+    diagnostic::{bytes, counted},
     history::History,
     job::{Failure, HostName, Outcome, Stage, Target},
     record::{JobRecord, Record, Screen},
@@ -210,7 +210,7 @@ fn cell(column: Target, job: Option<&JobRecord>) -> Markup {
                     Outcome::NotRun { .. } => { "not run" }
                     _ => { @if let Some(seconds) = seconds { (duration(seconds)) } @else { (sign.word) } }
                 }
-                @if let Some(size) = size { small { (crate::table::bytes(size)) } }
+                @if let Some(size) = size { small { (bytes(size)) } }
             }
         }
     }

@@ -10,10 +10,9 @@ use super::{
     answers::{self, Answers},
 };
 use crate::{
-    diagnostic::{as_called, usage},
+    diagnostic::{as_called, bytes, usage},
     flags::Write,
     process::Cancel,
-    report::table::bytes,
     ship::{
         device::{self, Device},
         judge::{self, Asked},
