@@ -30,8 +30,13 @@ let
       "live"
       "tests"
       "tags"
+      "checks"
     ];
-    keys = [ "description" ] ++ defaults;
+    keys = [
+      "description"
+      "target"
+    ]
+    ++ defaults;
   };
   # What each test boots, and so which artifacts its row must have.
   needs = {
@@ -43,6 +48,13 @@ let
       "system"
     ];
   };
+
+  # Where `deploy` reaches a machine; ports over 65535 are the Rust reader's to refuse.
+  destination =
+    let
+      word = "[A-Za-z0-9_][A-Za-z0-9_.-]*";
+    in
+    "(ssh://)?(${word}@)?(${word}|\\[[A-Za-z0-9:][A-Za-z0-9_.:%-]*])(:[1-9][0-9]{0,4})?";
 
   optional = condition: value: if condition then [ value ] else [ ];
   without = unwanted: filter (item: !(elem item unwanted));
@@ -58,6 +70,7 @@ let
       whole = {
         tests = [ ];
         tags = [ ];
+        checks = [ ];
       }
       // defaults
       // written;
@@ -79,6 +92,10 @@ let
         ++ optional (whole.artifacts or null == [ ]) "artifacts is empty"
         ++ unknown "artifact" known.artifacts artifacts
         ++ unknown "test" known.tests whole.tests
+        ++ optional (
+          written ? target && builtins.match destination written.target == null
+        ) "target is no [user@]host[:port]"
+        ++ optional (elem "" whole.checks) "a check is empty"
         ++ concatMap (
           test: optional (written ? tests) "test \"${test}\" needs the artifact ${quote (lacks test)}"
         ) missing;

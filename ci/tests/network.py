@@ -83,6 +83,48 @@ with subtest("nixos-rebuild switch --target-host, from here"):
     assert machine.succeed("readlink /run/current-system").strip() == site["three"]
     settled(machine)
 
+
+
+def drydock(*words: str, allowed: tuple[int, ...] = (0,)) -> str:
+    """What the program says on its standard error, with the machine as its only target."""
+    done = subprocess.run(
+        [site["xtask"], *words, "--fleet", site["fleet"]],
+        env=site["environment"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3600,
+    )
+    machine.log(done.stdout)
+    assert done.returncode in allowed, f"drydock {words} ended with {done.returncode}:\n{done.stdout[-2000:]}"
+    return done.stdout
+
+
+def branch(name: str) -> None:
+    subprocess.run(["git", "-C", site["fleet"], "checkout", "--quiet", name], check=True)
+
+
+with subtest("drydock deploy, from here"):
+    branch("four")
+    began = time.time()
+    assert "1 confirmed" in drydock("deploy", "example", "--yes", "--confirm-timeout", "900")
+    machine.log(f"TOOK drydock deploy: {time.time() - began:.0f} s")
+    machine.succeed("grep -qx four /etc/revision")
+    assert "same" in drydock("status", "example")
+    settled(machine)
+
+with subtest("what breaks sshd is undone by the machine itself"):
+    branch("mute")
+    began = time.time()
+    assert "1 rolled back" in drydock("deploy", "example", "--yes", "--confirm-timeout", "240", allowed=(4,))
+    machine.log(f"TOOK drydock deploy without sshd: {time.time() - began:.0f} s")
+    machine.succeed("grep -qx four /etc/revision", "systemctl is-active sshd.service")
+    assert machine.succeed(f"readlink -f {PROFILE}") == machine.succeed("readlink -f /run/current-system")
+
+with subtest("drydock rollback, from here"):
+    began = time.time()
+    assert "1 confirmed" in drydock("rollback", "example", "--yes", "--confirm-timeout", "900")
+    machine.log(f"TOOK drydock rollback: {time.time() - began:.0f} s")
+    assert machine.succeed("readlink /run/current-system").strip() == site["three"]
+    assert "differs" in drydock("status", "example")
+    settled(machine)
+
 with subtest("and comes back after a restart"):
     machine.shutdown()
     again = boot("restarted", "uefi", disk + [card()], network=False)

@@ -78,7 +78,8 @@ pub fn sections(row: &HostDifference) -> Vec<(String, Vec<String>)> {
     sections
 }
 
-fn change(change: &Change) -> String {
+/// One line for a package: what came, went or has another version.
+pub fn change(change: &Change) -> String {
     let list = |versions: &[String]| match versions.join(", ") {
         text if text.is_empty() => "-".to_owned(),
         text => text,
@@ -92,7 +93,8 @@ fn change(change: &Change) -> String {
     .to_owned()
 }
 
-fn words(delta: &Delta) -> Vec<String> {
+/// Names with a sign of what became of them.
+pub fn words(delta: &Delta) -> Vec<String> {
     let signed = |sign: &'static str, names: &[String]| {
         names.iter().map(move |name| format!("{sign} {name}")).collect::<Vec<_>>()
     };

@@ -23,7 +23,7 @@ pub use compare::{Affected, Diff, Matrix, PackingFlags, Report, Update};
 pub use completions::Completions;
 pub use hosts::{Check, Doctor, List, NewHost, Why};
 pub use machines::{Boot, TestVm};
-pub use ship::{Write, WriteDevice};
+pub use ship::{Deploy, Rollback, Status, Write, WriteDevice};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -79,6 +79,9 @@ pub enum Verb {
     Write(Write),
     WriteDevice(WriteDevice),
     Update(Update),
+    Deploy(Deploy),
+    Rollback(Rollback),
+    Status(Status),
 }
 
 /// Which fleet a verb reads.

@@ -1,7 +1,9 @@
 //! Runs the verb that was typed and ends with its exit code: 0 done, 1 a job failed, 2 wrong use or configuration, 3 the machine
 //! lacks something, 130 interrupted.
 
+mod answers;
 mod cmd;
+mod deployments;
 mod differences;
 mod doctor;
 mod flags;

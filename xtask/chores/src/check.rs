@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED, lacking, usage},
     flags, fleet,
-    process::{Cancel, End, Invocation, on_path},
+    process::{Cancel, End, Invocation, find_on_path, on_path},
 };
 
 /// One check: a command that must succeed within its time.
@@ -87,7 +87,7 @@ fn checks() -> Vec<Check> {
     let installer = check("installer", &["python3", "ci/tests/check-installer"], minutes(2));
     vec![
         check("format", &["cargo", "fmt", "--all", "--check"], minutes(2)),
-        check("shell", &["shellcheck", "ci/setup", ".ci/run"], minutes(2)),
+        check("shell", &["shellcheck", "ci/setup", ".ci/run", "xtask/ship/src/target.sh"], minutes(2)),
         check("workflows", &["zizmor", "--offline", "--persona", "pedantic", ".github/workflows"], minutes(2)),
         check("actionlint", &["actionlint"], minutes(2)),
         check(
@@ -120,6 +120,11 @@ fn checks() -> Vec<Check> {
             hindrance: without_device_mapper,
             ..check("bad-devices", &left_out("with_device_mapper"), minutes(5))
         },
+        Check {
+            needs: &["/usr/sbin/sshd", "ssh", "unshare", "setsid"],
+            hindrance: without_namespaces,
+            ..check("machines", &left_out("with_machines"), minutes(10))
+        },
         check(
             "demo-build",
             &["cargo", "xtask", "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],
@@ -146,6 +151,12 @@ fn without_axe() -> Option<&'static str> {
 
 fn as_another_than_root() -> Option<&'static str> {
     (!rustix::process::geteuid().is_root()).then_some("only root can do it")
+}
+
+fn without_namespaces() -> Option<&'static str> {
+    let nix = find_on_path("nix").and_then(|nix| nix.canonicalize_utf8().ok());
+    let hidden = nix.is_some_and(|nix| nix.starts_with("/nix"));
+    as_another_than_root().or(hidden.then_some("machines have a /nix of their own, and here Nix itself lies in /nix"))
 }
 
 fn without_device_mapper() -> Option<&'static str> {

@@ -6,12 +6,15 @@ mod build_all;
 mod check;
 mod ci;
 mod completions;
+mod deploy;
 mod diff;
 mod doctor;
 mod list;
 mod matrix;
 mod new_host;
 mod report;
+mod rollback;
+mod status;
 mod test_vm;
 mod update;
 mod why;
@@ -50,5 +53,8 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Write(flags) => write::run(&flags, cancel),
         Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
         Verb::Update(flags) => update::run(&flags, cancel),
+        Verb::Deploy(flags) => deploy::run(&flags, cancel),
+        Verb::Rollback(flags) => rollback::run(&flags, cancel),
+        Verb::Status(flags) => status::run(&flags, cancel),
     }
 }

@@ -3,7 +3,8 @@
 use camino::Utf8PathBuf;
 use clap::Args;
 
-use super::FleetFlags;
+use super::{FleetFlags, SelectionFlags, StageFlags};
+use crate::ship::guard::Keep;
 
 /// Write a host's live medium to a USB stick or a card, and read it back.
 ///
@@ -50,4 +51,165 @@ pub struct Write {
 pub struct WriteDevice {
     /// The image, its hash and the device, as JSON
     pub order: String,
+}
+
+/// Bring the systems of hosts to their machines by ssh; a machine that is not confirmed goes back by itself.
+///
+/// Builds first, then asks every machine, shows what changes and asks once. A machine arms its way back, activates in a
+/// unit that outlives the connection, and is verified over new ones: no unit failed that had not failed, the `checks` of
+/// hosts.toml succeed, it still takes connections. Only then is the change confirmed and becomes the boot default. What
+/// is not confirmed in time, the machine undoes.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask deploy                        every host, after asking
+  cargo xtask deploy 'web-*' --yes          some, without asking
+  cargo xtask deploy --tag server --wave canary,rest
+                                            those with the tag canary first, the others if all is well
+  cargo xtask deploy web --boot --reboot    with a restart instead of a switch
+
+Where: `target` in hosts/hosts.toml, else the host's name, and ssh's own configuration.
+Exit codes: 0 all machines are as they should be, 1 some are not, 4 some went back and nothing worse happened,
+5 of some it is not known what they run, 2 wrong use, 3 this machine lacks something, 130 interrupted.")]
+pub struct Deploy {
+    /// Host names or globs; all hosts that have a system if none is given
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// Only hosts of this system, such as aarch64-linux; may be given several times
+    #[arg(long, value_name = "SYSTEM")]
+    pub system: Vec<String>,
+    /// Only hosts that carry this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Say what the machines would do; copies the systems and changes nothing else
+    #[arg(long, conflicts_with_all = ["boot", "test", "reboot"])]
+    pub dry_activate: bool,
+    /// Activate, but do not make it what the machines start with
+    #[arg(long, conflicts_with_all = ["boot", "reboot"])]
+    pub test: bool,
+    /// Make it what the machines start with, but do not activate
+    #[arg(long)]
+    pub boot: bool,
+    /// Restart the machines afterwards and wait for them
+    #[arg(long)]
+    pub reboot: bool,
+    /// Tags whose hosts are deployed to one after another; `rest` is all others. A failure keeps the next wave from starting
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub wave: Vec<String>,
+    /// Go on with the next wave even if a machine failed
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Begin with no further machine once more than so many failed
+    #[arg(long, value_name = "N")]
+    pub max_failed: Option<usize>,
+    /// Machines at once
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..))]
+    pub parallel: u8,
+    /// Seconds after which a machine undoes what was not confirmed
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..86400))]
+    pub confirm_timeout: u64,
+    /// Seconds to wait for a machine that restarts
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub reboot_timeout: u64,
+    /// Let the machines fetch from their own caches what they can
+    #[arg(long)]
+    pub substitute_on_destination: bool,
+    /// Print what became of the machines as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Deploy {
+    pub fn selection(&self) -> SelectionFlags {
+        let (hosts, system, tag) = (self.hosts.clone(), self.system.clone(), self.tag.clone());
+        SelectionFlags { hosts, system, tag, ..Default::default() }
+    }
+
+    pub fn parallel(&self) -> usize {
+        usize::from(self.parallel)
+    }
+
+    pub fn keep(&self) -> Keep {
+        match (self.test, self.boot) {
+            (true, _) => Keep::Test,
+            (_, true) => Keep::Boot,
+            _ => Keep::Switch,
+        }
+    }
+
+    /// What is done, for the question.
+    pub fn what(&self) -> &'static str {
+        match (self.keep(), self.reboot) {
+            (Keep::Switch, false) => "Activate it and make it the boot default",
+            (Keep::Switch, true) => "Activate it, make it the boot default and restart",
+            (Keep::Test, _) => "Activate it until the next start",
+            (Keep::Boot, false) => "Make it the boot default",
+            (Keep::Boot, true) => "Make it the boot default and restart",
+        }
+    }
+}
+
+/// Bring a machine back to the generation before, guarded like a deployment.
+///
+/// The generation of its system profile before the one that it starts with is activated, verified and confirmed as `deploy`
+/// does it. Nothing is built or copied.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask rollback web          after asking
+  cargo xtask rollback web --yes    without
+
+Exit codes: as of `deploy`.")]
+pub struct Rollback {
+    /// Which host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Seconds after which the machine undoes what was not confirmed
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..86400))]
+    pub confirm_timeout: u64,
+    /// Print what became of the machine as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Say of each machine what it runs, and how far that is from the fleet.
+///
+/// RUNS is the version of the system, and its generation. FLEET says whether that is the system that the sources evaluate
+/// to; BEHIND, how many days its nixpkgs is older than the one in flake.lock; RESTART, whether kernel, initrd, modules or
+/// parameters wait for one.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask status                    every host that has a system
+  cargo xtask status 'web-*' --json     for programs; docs/deploy.md documents the form
+  cargo xtask status --no-eval          without evaluating the hosts
+
+Exit codes: 0 every machine answered, 1 some did not, 2 wrong use, 3 this machine lacks something.")]
+pub struct Status {
+    /// Host names or globs; all hosts that have a system if none is given
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<String>,
+    /// Only hosts that carry this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    /// Do not evaluate the hosts, and leave out what that would tell
+    #[arg(long)]
+    pub no_eval: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

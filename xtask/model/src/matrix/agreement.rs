@@ -88,7 +88,7 @@ fn what_one_rejects_the_other_rejects_too() {
 }
 
 /// Whole matrices beside a folder `a`; true if they are right.
-const MATRICES: [(bool, &str); 19] = [
+const MATRICES: [(bool, &str); 25] = [
     (true, "[defaults]\nsystem = 'x86_64-linux'\nartifacts = ['iso']\nlive = 'minimal'\n[host.a]\ndescription = 'd'\n"),
     (true, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n"),
     (true, "[host.a]\ndescription = 'd'\nsystem = 'riscv64-linux'\nartifacts = ['system']\ntests = ['switch']\n"),
@@ -113,6 +113,26 @@ const MATRICES: [(bool, &str); 19] = [
         false,
         "[defaults]\ndescription = 'd'\n[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n",
     ),
+    (
+        true,
+        "[defaults]\nchecks = ['true']\n[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n\
+            target = 'ssh://root@[fe80::1%eth0]:22'\n",
+    ),
+    (
+        true,
+        "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\ntarget = 'web.example:2222'\n\
+            checks = ['b', 'a | grep c']\n",
+    ),
+    (
+        false,
+        "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\ntarget = '-oProxyCommand=x'\n",
+    ),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\ntarget = 'web:0'\n"),
+    (false, "[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\nchecks = ['']\n"),
+    (
+        false,
+        "[defaults]\ntarget = 'web'\n[host.a]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n",
+    ),
     (false, "[hosts.a]\ndescription = 'd'\n"),
     (false, "[host.c]\ndescription = 'd'\nsystem = 'x86_64-linux'\nartifacts = ['system']\n"),
 ];
@@ -135,7 +155,8 @@ fn decisive(hosts: impl IntoIterator<Item = Value>) -> Value {
             artifacts,
             live,
             list(&host, "tests"),
-            list(&host, "tags")
+            list(&host, "tags"),
+            host["checks"]
         ])
     };
     hosts.into_iter().map(host).collect()

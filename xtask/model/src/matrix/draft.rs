@@ -17,6 +17,7 @@ pub struct Draft {
     pub live: Option<String>,
     pub tests: Option<Vec<String>>,
     pub tags: Option<Vec<String>>,
+    pub checks: Option<Vec<String>>,
 }
 
 impl Draft {
@@ -44,6 +45,7 @@ impl Draft {
         line("live", self.live.as_deref().map(quoted));
         line("tests", self.tests.as_ref().map(list));
         line("tags", self.tags.as_ref().map(list));
+        line("checks", self.checks.as_ref().map(list));
         row
     }
 
@@ -94,11 +96,12 @@ mod tests {
             live: Some("minimal".into()),
             tests: Some(vec![]),
             tags: Some(vec!["a".into()]),
+            checks: Some(vec!["true".into()]),
             ..draft("web")
         };
         let expected = format!(
             "{DEFAULTS}\n\n[host.web]\ndescription = \"serves \\\"it\\\" \\\\ all\"\nsystem = \"aarch64-linux\"\n\
-             artifacts = [\"iso\", \"system\"]\nlive = \"minimal\"\ntests = []\ntags = [\"a\"]\n"
+             artifacts = [\"iso\", \"system\"]\nlive = \"minimal\"\ntests = []\ntags = [\"a\"]\nchecks = [\"true\"]\n"
         );
         assert_eq!(full.append_to(DEFAULTS), expected);
         let matrix = full.check(DEFAULTS, &[]).unwrap();

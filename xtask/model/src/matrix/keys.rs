@@ -8,6 +8,7 @@ use toml::{
 };
 
 use crate::{
+    destination::Destination,
     diagnostic::{Problem, nearest},
     job::{Artifact, SYSTEMS, System, Test},
 };
@@ -21,6 +22,8 @@ pub struct Keys {
     pub live: Option<String>,
     pub tests: Option<Vec<(Test, Range<usize>)>>,
     pub tags: Option<Vec<String>>,
+    pub target: Option<Destination>,
+    pub checks: Option<Vec<String>>,
     set: Vec<String>,
 }
 
@@ -42,6 +45,8 @@ impl Keys {
                 "artifacts" => keys.artifacts = reader.artifacts(value),
                 "live" => keys.live = reader.word(value),
                 "tests" => keys.tests = reader.names(value, "test", &Test::ALL, Test::as_str),
+                "target" => keys.target = reader.target(value),
+                "checks" => keys.checks = reader.checks(value),
                 _ => keys.tags = reader.tags(value),
             }
         }
@@ -59,7 +64,9 @@ fn unknown_key(name: &str, span: Range<usize>, title: &str, allowed: &[&str]) ->
     let list = allowed.join(", ");
     match nearest(name, allowed.iter().copied()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None if name == "description" => problem.help("a description belongs to one host: move it to the host's row"),
+        None if ["description", "target"].contains(&name) => {
+            problem.help(format!("a {name} belongs to one host: move it to the host's row"))
+        }
         None => problem.help(format!("the keys here are {list}")),
     }
 }
@@ -156,6 +163,24 @@ impl Reader<'_> {
         let items = self.list(value, "server")?;
         let good = items.iter().filter(|(text, span)| self.is_word(text, span.clone())).count();
         (good == items.len()).then(|| items.into_iter().map(|(text, _)| text).collect())
+    }
+
+    fn target(&mut self, value: &Spanned<DeValue>) -> Option<Destination> {
+        let target = self.text(value, "root@10.0.0.1")?.parse();
+        target.map_err(|rule| self.wrong(value.span(), "this is no target".to_owned(), rule)).ok()
+    }
+
+    fn checks(&mut self, value: &Spanned<DeValue>) -> Option<Vec<String>> {
+        let items = self.list(value, "systemctl is-active nginx")?;
+        let bad = |text: &str| text.trim().is_empty() || text.contains(char::is_control);
+        for (_, span) in items.iter().filter(|(text, _)| bad(text)) {
+            self.wrong(
+                span.clone(),
+                "a check is one line of shell".to_owned(),
+                "write a command that succeeds if all is well",
+            );
+        }
+        (!items.iter().any(|(text, _)| bad(text))).then(|| items.into_iter().map(|(text, _)| text).collect())
     }
 
     fn is_word(&mut self, text: &str, span: Range<usize>) -> bool {

@@ -18,6 +18,7 @@ use camino::Utf8Path;
 use serde::Serialize;
 
 use crate::{
+    destination::Destination,
     diagnostic::{Problem, misconfigured, usage},
     job::{Artifact, HostName, JobId, System, Target, Test},
 };
@@ -42,6 +43,11 @@ pub struct Host {
     pub live: Option<String>,
     pub tests: Vec<Test>,
     pub tags: Vec<String>,
+    /// Where `deploy` reaches the machine; by the host's name if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Destination>,
+    /// Shell commands that must succeed on the machine before a deployment stays.
+    pub checks: Vec<String>,
 }
 
 impl Matrix {
@@ -94,6 +100,12 @@ impl Matrix {
 }
 
 impl Host {
+    /// Where the machine is reached by ssh.
+    pub fn destination(&self) -> Destination {
+        let named = || self.name.as_str().parse().expect("a host's name is a destination");
+        self.target.clone().unwrap_or_else(named)
+    }
+
     /// Everything that the fleet's flake defines for the host.
     pub fn jobs(&self) -> Vec<JobId> {
         let artifacts = self.artifacts.iter().copied().map(Target::Artifact);

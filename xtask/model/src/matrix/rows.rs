@@ -14,8 +14,8 @@ use crate::{
     job::{Artifact, HostName},
 };
 
-const DEFAULT_KEYS: [&str; 5] = ["system", "artifacts", "live", "tests", "tags"];
-const HOST_KEYS: [&str; 6] = ["description", "system", "artifacts", "live", "tests", "tags"];
+const DEFAULT_KEYS: [&str; 6] = ["system", "artifacts", "live", "tests", "tags", "checks"];
+const HOST_KEYS: [&str; 8] = ["description", "system", "artifacts", "live", "tests", "tags", "target", "checks"];
 
 const EXAMPLE: &str = "a row looks like this:\n[host.web]\ndescription = \"what it is for\"\n\
                        system = \"x86_64-linux\"\nartifacts = [\"iso\", \"system\"]\nlive = \"minimal\"";
@@ -133,6 +133,9 @@ fn row(
         live,
         tests,
         tags: sorted(keys.tags.as_ref().or(defaults.tags.as_ref()).into_iter().flatten().cloned()),
+        target: keys.target,
+        // In the order in which they are run.
+        checks: keys.checks.or_else(|| defaults.checks.clone()).unwrap_or_default(),
         artifacts,
     })
 }

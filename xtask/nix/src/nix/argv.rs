@@ -253,6 +253,17 @@ pub fn copy_to<'a>(store: &'a str, paths: impl Iterator<Item = &'a str>) -> Vec<
     nix(["copy", "--to", store].into_iter().chain(paths))
 }
 
+/// Copies a system to a machine that trusts us, which fetches what it can where it is told to.
+pub fn copy_to_machine(store: &str, substitute: bool, system: &str) -> Vec<String> {
+    let head = ["copy", "--no-check-sigs", "--to", store].into_iter();
+    nix(head.chain(substitute.then_some("--substitute-on-destination")).chain([system]))
+}
+
+/// The sizes of store paths themselves, in bytes, one a line.
+pub fn sizes(paths: &[&str]) -> Vec<String> {
+    ["nix-store", "--query", "--size"].iter().chain(paths).map(|&s| s.to_owned()).collect()
+}
+
 /// All derivations that the given ones depend on, themselves included.
 pub fn requisites(drvs: &[&str]) -> Vec<String> {
     ["nix-store", "--query", "--requisites"].iter().chain(drvs).map(|&s| s.to_owned()).collect()
@@ -348,6 +359,11 @@ mod tests {
         );
         check(&build_output("/a.drv"), "nix … build --no-link --print-out-paths '/a.drv^*'");
         check(&copy_to("file:///c", ["/a", "/b"].into_iter()), "nix … copy --to file:///c /a /b");
+        check(
+            &copy_to_machine("ssh-ng://h", true, "/a"),
+            "nix … copy --no-check-sigs --to ssh-ng://h --substitute-on-destination /a",
+        );
+        check(&sizes(&["/a"]), "nix-store --query --size /a");
         check(&dry_run(&["/a.drv"], None), "nix … build --no-link --dry-run '/a.drv^*'");
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(

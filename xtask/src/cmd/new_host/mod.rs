@@ -112,6 +112,7 @@ fn draft(flags: &NewHost, like: Option<&Host>, text: &str) -> Draft {
         live: flags.live.clone(),
         tests: given(&flags.test),
         tags: given(&flags.tag),
+        checks: None,
     };
     if let Some(like) = like {
         let kept =
@@ -124,6 +125,7 @@ fn draft(flags: &NewHost, like: Option<&Host>, text: &str) -> Draft {
         let tests = like.tests.iter().filter(|test| test.needs().iter().all(kept));
         draft.tests = draft.tests.or(Some(words(tests.map(|test| test.as_str()).collect())));
         draft.tags = draft.tags.or_else(|| given(&like.tags));
+        draft.checks = given(&like.checks).filter(|checks| defaults.checks.as_ref() != Some(checks));
     }
     draft
 }

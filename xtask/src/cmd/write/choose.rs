@@ -5,11 +5,9 @@ use std::fs;
 use anyhow::Result;
 use camino::Utf8Path;
 
-use super::{
-    Built,
-    answers::{self, Answers},
-};
+use super::Built;
 use crate::{
+    answers::{self, Answers},
     diagnostic::{as_called, bytes, usage},
     flags::Write,
     process::Cancel,

@@ -1,7 +1,6 @@
 //! `cargo xtask write`: writes a host's live medium to a stick, after asking, and reads it back.
 #![expect(clippy::print_stderr, reason = "a verb tells people what it writes")]
 
-mod answers;
 mod carry_out;
 mod choose;
 mod meter;
