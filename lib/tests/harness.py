@@ -1,4 +1,4 @@
-# Boots media and disks as a firmware does, opens a root shell in them from outside, and photographs what failed.
+# Boots media and disks as a firmware does, opens a root shell in them from outside, and photographs each.
 import base64
 import contextlib
 import os
@@ -85,8 +85,20 @@ def disk_arguments() -> list[str]:
     return arguments
 
 
+def shrink(path: str) -> None:
+    """Scales a picture down until a record takes it (docs/record.md), with the tools that the driver makes it by.
+
+    A screen of text has 20 kB; a desktop with its wallpaper has a megabyte.
+    """
+    for width in (800, 480, 320, 160):
+        if os.path.getsize(path) <= 100_000:
+            return
+        scale = f"pngtopnm {path} | pamscale -width {width} | pnmtopng -compression 9 >{path}.small"
+        os.system(f"{scale} && mv {path}.small {path}")
+
+
 def photograph(machine) -> None:
-    """Puts the screen of a machine that runs onto the log, as docs/test-vm.md says.
+    """Puts the screen of a machine that runs into the test's output, and onto the log, as docs/test-vm.md says.
 
     What goes wrong here is logged and hides no failure of the test. A container has no screen.
     """
@@ -98,12 +110,16 @@ def photograph(machine) -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = os.path.join(directory, "screen.png")
             machine.screenshot(path)
+            shrink(path)
             with open(path, "rb") as image:
-                text = base64.b64encode(image.read()).decode()
+                picture = image.read()
         machine.monitor.settimeout(None)
+        with open(os.path.join(machine.out_dir, f"{machine.name}.png"), "wb") as image:
+            image.write(picture)
     except Exception as error:
         machine.log(f"no screenshot of {machine.name}: {error}")
         return
+    text = base64.b64encode(picture).decode()
     lines = [text[start : start + 76] for start in range(0, len(text), 76)]
     name = f"SCREENSHOT {machine.name}.png-----"
     # In one piece, and after an end of line: the driver's readers of the consoles, which write to

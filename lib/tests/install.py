@@ -14,6 +14,7 @@ with subtest("a wrong disk is refused"):
 with subtest("installs"):
     chosen = " ".join(f"--disk {name}=/dev/disk/by-id/virtio-{name}" for name in disks)
     live.log(live.succeed(f"drydock-install --yes {chosen} 2>&1", timeout=5400))
+    photograph(live)
     live.shutdown()
 
 with subtest("the disk boots"):
@@ -24,5 +25,5 @@ with subtest("the disk boots"):
 
 with subtest("the host's own test"):
     check(machine, "install")
-    machine.screenshot("installed")
+    photograph(machine)
     machine.shutdown()

@@ -9,5 +9,5 @@ for firmware in given["firmwares"]:
             uefi = live.execute("test -d /sys/firmware/efi")[0] == 0
             assert uefi == (firmware == "uefi"), f"booted by the wrong firmware, not {firmware}"
             check(live, "live")
-            live.screenshot(f"{firmware}-{medium}")
+            photograph(live)
             live.shutdown()

@@ -22,3 +22,4 @@ with subtest("switches back"):
 
 with subtest("the host's own test"):
     check(machine, "switch")
+    photograph(machine)

@@ -4,3 +4,4 @@ with subtest("reaches multi-user, no unit failed"):
     settled(machine)
 with subtest("the host's own test"):
     check(machine, "system")
+    photograph(machine)

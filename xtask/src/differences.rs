@@ -4,8 +4,16 @@ use std::fmt::Write as _;
 
 use crate::{
     compare::{difference::HostDifference, nixos::Delta, packages::Change},
-    report::markdown,
+    report::{markdown, page::Comparison},
 };
+
+/// The differences for the fleet page; none if no host was compared.
+pub fn comparison(rows: &[HostDifference]) -> Option<Comparison> {
+    let changed = rows.iter().filter(|row| row.differs || row.failure.is_some());
+    let changes: std::collections::BTreeMap<_, _> = changed.map(|row| (row.host.clone(), sections(row))).collect();
+    let (base, unchanged) = (rows.first()?.against.clone(), rows.len() - changes.len());
+    Some(Comparison { base, changes, unchanged })
+}
 
 /// The difference as lines for a terminal.
 pub fn text(row: &HostDifference) -> String {
@@ -32,7 +40,7 @@ pub fn markdown(row: &HostDifference) -> String {
 }
 
 /// Titles with what stands below them, in the order in which a reviewer wants to know.
-fn sections(row: &HostDifference) -> Vec<(String, Vec<String>)> {
+pub fn sections(row: &HostDifference) -> Vec<(String, Vec<String>)> {
     if let Some(failure) = &row.failure {
         let place = failure.position.as_ref().map(|p| format!("{p}: ")).unwrap_or_default();
         return vec![(format!("does not evaluate: {place}{}", failure.message), vec![])];

@@ -151,6 +151,9 @@ pub struct StageFlags {
     /// [default: the variable DRYDOCK_PUSH]
     #[arg(long, value_name = "CACHE", value_parser = NonEmptyStringValueParser::new())]
     pub push: Option<String>,
+    /// Show the logs of builders and tests as they come, not only the end of one that failed
+    #[arg(short = 'L', long)]
+    pub print_build_logs: bool,
     /// Remote builders to use instead of the configured ones, as in nix.conf(5)
     #[arg(long, value_name = "BUILDERS")]
     pub builders: Option<String>,
@@ -163,6 +166,7 @@ impl StageFlags {
             eval_timeout: Duration::from_secs(self.eval_timeout),
             allow_ifd: self.allow_import_from_derivation,
             push: Cache::wished(self.push.as_deref()),
+            logs: self.print_build_logs,
             build: BuildOptions {
                 max_jobs: self.max_jobs,
                 timeout: self.timeout,
@@ -199,7 +203,6 @@ Examples:
   cargo xtask build-all --fleet demo --setup         the embedded fleet, from a bare machine
   cargo xtask build-all 'web-*' --artifact iso       the live media of some hosts
   cargo xtask build-all --system aarch64-linux       one architecture
-  cargo xtask build-all --trace trace.json           with what went on when, for ui.perfetto.dev
   cargo xtask build-all --dry-run                    what would be built, fetched, or is there
   cargo xtask build-all --json | jq .jobs            for programs; docs/record.md documents the form")]
 pub struct BuildAll {
@@ -233,7 +236,4 @@ pub struct BuildAll {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "evaluate"])]
     pub junit: Option<Utf8PathBuf>,
-    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<Utf8PathBuf>,
 }

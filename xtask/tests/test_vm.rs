@@ -77,7 +77,7 @@ const MUST_NOT_RUN: &str = "echo this ran where it must not; exit 9";
 #[test]
 fn a_pass_is_remembered_until_it_is_to_be_repeated() {
     let fleet = Fleet::new("", PASSES, MUST_NOT_RUN);
-    let first = fleet.test(&["--accel", "tcg", "--json"], 0, &["system: vm # hello", "1 test: 1 passed;", "TCG"]);
+    let first = fleet.test(&["--accel", "tcg", "--json", "-L"], 0, &["system: vm # hello", "1 test: 1 passed;", "TCG"]);
     let test = &job(&first)["test"];
     assert_eq!((test["accel"].as_str(), test["place"].as_str()), (Some("tcg"), Some("sandbox")));
     assert_eq!(
@@ -87,12 +87,28 @@ fn a_pass_is_remembered_until_it_is_to_be_repeated() {
     let again = fleet.test(&["--accel", "tcg", "--json"], 0, &["1 passed*", "--rerun"]);
     assert_eq!(job(&again)["outcome"]["status"], "present");
     assert_eq!(job(&again)["test"]["subtests"][0]["name"], "starts");
-    fleet.test(&["--accel", "tcg", "--rerun"], 0, &["system: vm # hello", "1 test: 1 passed;"]);
+    fleet.test(&["--accel", "tcg", "--rerun", "-L"], 0, &["system: vm # hello", "1 test: 1 passed;"]);
+    let quiet = fleet.test(&["--accel", "tcg", "--rerun"], 0, &["1 test: 1 passed;"]);
+    assert!(!String::from_utf8_lossy(&quiet.stderr).contains("hello"), "logs are shown where -L is given");
     let repeated = fleet.test(&["--accel", "tcg", "--repeat", "3", "--json"], 0, &["run 3 of 3", "passed 3 of 3"]);
     assert_eq!(
         (job(&repeated)["test"]["runs"].as_u64(), job(&repeated)["test"]["passed"].as_u64()),
         (Some(3), Some(3))
     );
+}
+
+/// The log of a pass has the picture; its output here has none, and no other run's takes its place.
+#[test]
+fn a_pass_leaves_a_picture_and_a_remembered_one_only_that_of_its_output() {
+    let shown = "echo '-----BEGIN SCREENSHOT vm.png-----'\necho iVBORw0KGgox\necho '-----END SCREENSHOT vm.png-----'\n";
+    let fleet = Fleet::new("", &format!("{shown}{PASSES}"), MUST_NOT_RUN);
+    let first = job(&fleet.test(&["--accel", "tcg", "--json"], 0, &["1 test: 1 passed;"]));
+    let screen = &first["test"]["screens"][0];
+    assert_eq!((&screen["boot"], &screen["passed"]), (&Value::from("vm"), &Value::from(true)));
+    let picture = fs::read(screen["file"].as_str().unwrap()).unwrap();
+    assert_eq!((picture.as_slice(), screen["sha256"].as_str().map(str::len)), (&b"\x89PNG\r\n\x1a\n1"[..], Some(64)));
+    let again = job(&fleet.test(&["--accel", "tcg", "--json"], 0, &["1 passed*"]));
+    assert_eq!(again["test"]["screens"], Value::Null);
 }
 
 /// The output of a test that is run again may differ, for it may hold times.
@@ -138,7 +154,7 @@ fn a_kvm_that_is_not_to_be_used_is_met_neither_in_the_sandbox_nor_outside() {
         echo 'subtest: starts'\necho '(finished: subtest: starts, in 0.25 seconds)'";
     let demanding = Fleet::new("\"kvm\"", MUST_NOT_RUN, driver);
     let output =
-        demanding.test(&["--accel", "tcg", "--json"], 0, &["accel=tcg scale=5 args=-o", "outside the sandbox"]);
+        demanding.test(&["--accel", "tcg", "--json", "-L"], 0, &["accel=tcg scale=5 args=-o", "outside the sandbox"]);
     assert_eq!(job(&output)["test"]["place"], "outside");
 }
 

@@ -134,7 +134,7 @@ fn without_a_device_and_a_terminal_the_devices_are_listed() {
     let asked = |more: &[&str]| fleet.xtask_with(&[("PATH", &path_with(&bin))], &[&WRITE, more].concat());
     tell(json!([stick, system]));
     let words = [
-        "/dev/sdb  usb  SanDisk  Ultra  serial 4C53  28.87 GiB",
+        "/dev/sdb  usb  SanDisk  Ultra  serial 4C53  28.9 GiB",
         "sdb1: vfat \"PHOTOS\"",
         "Not offered",
         "running system",

@@ -187,6 +187,7 @@ class Machine:
 
     def power_off(self, seconds=60):
         """Has the machine shut itself down and waits for its end."""
+        self.photograph()
         self.send("poweroff\n")
         began = time.monotonic()
         while self.process.poll() is None:
@@ -202,7 +203,7 @@ class Machine:
             raise MachineError(f"{self.name}'s QEMU ended with exit code {self.process.returncode}")
 
     def photograph(self):
-        """The screen as a PNG on the log, in one piece: a failed Nix build keeps nothing else."""
+        """The screen as a PNG in the output folder and, in one piece, on the log: a failed Nix build keeps nothing else."""
         if path := self.screenshot():
             with open(path, "rb") as image:
                 text = base64.b64encode(image.read()).decode()

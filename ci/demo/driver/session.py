@@ -56,7 +56,8 @@ class Session:
 
     @contextlib.contextmanager
     def machine(self, name, firmware=None, cdrom=None, usb=None, disk=None, kernel=None, ports=()):
-        """A running machine for the time of the block. `ports`: guest ports to reach; None: no network card."""
+        """A running machine for the time of the block, photographed at its end. `ports`: guest ports to reach; None: no
+        network card."""
         hardware, here = self.hardware, None
         if ports is not None:
             here = {there: free_port() for there in ports}
@@ -74,6 +75,8 @@ class Session:
         self.machines.append(machine)
         try:
             yield machine
+            if machine.process.poll() is None:
+                machine.photograph()
         except BaseException:
             self.show(machine)
             raise

@@ -98,6 +98,11 @@ fn checks() -> Vec<Check> {
         Check { needs: &["bash", "jq", "awk"], ..installer },
         check("harness", &["python3", "ci/tests/check-harness"], minutes(2)),
         check("tests", &["cargo", "test", "--locked"], minutes(20)),
+        Check {
+            needs: &["chromium"],
+            hindrance: without_axe,
+            ..check("page", &["node", "ci/tests/page"], minutes(10))
+        },
         Check { needs: &["git", "nix"], ..check("bench", &["python3", "ci/tests/check-bench"], minutes(10)) },
         // Tests that cargo leaves out by itself, because they need what may not be installed.
         Check { needs: &["zizmor", "actionlint"], ..check("linters", &left_out("with_linters"), minutes(5)) },
@@ -133,6 +138,15 @@ fn checks() -> Vec<Check> {
 /// The tests whose names begin so.
 fn left_out(name: &str) -> [&str; 7] {
     ["cargo", "test", "--quiet", "--locked", "--", "--ignored", name]
+}
+
+fn without_axe() -> Option<&'static str> {
+    // Where ci/tests/page says that they belong; checks run at the root of the repository.
+    let is_there = |module: &str| {
+        fleet::workspace().is_some_and(|root| root.join("target/xtask/page/node_modules").join(module).exists())
+    };
+    (!is_there("playwright-core") || !is_there("axe-core"))
+        .then_some("`npm install --no-save --prefix target/xtask/page playwright-core axe-core` has not been run")
 }
 
 fn as_another_than_root() -> Option<&'static str> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     compare::{derivation::Graph, name, packages},
-    diagnostic::{DONE, FAILED, INTERRUPTED},
+    diagnostic::{DONE, FAILED, INTERRUPTED, bytes},
     files::write,
     flags,
     fleet::Fleet,
@@ -19,7 +19,7 @@ use crate::{
     record::JobRecord,
     report::{
         markdown::RELEASE_LIMIT,
-        table::{self, Paint, bytes},
+        table::{self, Paint},
     },
     run::{Options, Run},
 };

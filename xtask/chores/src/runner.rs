@@ -8,10 +8,9 @@ use anyhow::{Context as _, Result};
 use camino::Utf8PathBuf;
 
 use crate::{
-    diagnostic::DONE,
+    diagnostic::{DONE, bytes},
     flags,
     process::{Cancel, Invocation},
-    report::table::bytes,
     vmtest::kvm,
 };
 

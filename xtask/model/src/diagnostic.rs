@@ -33,6 +33,18 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {plural}")
 }
 
+/// A size for people: binary units, one decimal.
+pub fn bytes(size: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = size as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{size} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
 /// An error that ends the program with an exit code of its own; anything else that fails is a failed job
 /// or a defect and exits with 1.
 #[derive(Debug)]
@@ -172,5 +184,12 @@ mod tests {
         assert_eq!(exit_code(&usage("a")), 2);
         assert_eq!(exit_code(&lacking("a").context("while trying")), 3);
         assert_eq!(exit_code(&anyhow::anyhow!("a")), 1);
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        for (size, expected) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
+            assert_eq!(bytes(size), expected);
+        }
     }
 }

@@ -344,6 +344,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub fn failure(&self) -> Option<&Failure> {
+        if let Self::Failed(failure) = self { Some(failure) } else { None }
+    }
+
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Present | Self::Fetched | Self::Built)
     }

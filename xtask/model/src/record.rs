@@ -22,6 +22,9 @@ pub struct Record {
     pub fleet: FleetRecord,
     /// Nix's version, such as `2.26`.
     pub nix: String,
+    /// When it began, in seconds since 1970; absent in records of earlier versions of Drydock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
     /// Wall-clock seconds of the stages; they overlap, so that their sum may exceed the total.
     pub seconds: StageSeconds,
     /// Sorted by job id.
@@ -114,6 +117,32 @@ pub struct TestRecord {
     /// After a failure: the log, screenshots and what else the run left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Utf8PathBuf>,
+    /// What each boot of the test showed, sorted by boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub screens: Vec<Screen>,
+}
+
+/// The picture of one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// The machine's name in the test, which says firmware and medium: `live-bios-usb`.
+    pub boot: String,
+    /// False for a boot in which the test failed.
+    pub passed: bool,
+    /// A PNG; relative to the folder of the record's file.
+    pub file: Utf8PathBuf,
+    /// Hexadecimal SHA-256: a later run may have left another picture under this name.
+    pub sha256: String,
+}
+
+impl Screen {
+    /// Bytes of a picture at most.
+    pub const LARGEST: u64 = 100_000;
+
+    /// Whether the content of a file is a PNG that a record may name.
+    pub fn is_picture(bytes: &[u8]) -> bool {
+        bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() as u64 <= Self::LARGEST
+    }
 }
 
 /// An image file that a person writes to a medium.

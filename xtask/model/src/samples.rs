@@ -47,6 +47,7 @@ pub fn record() -> Record {
         command: "build-all".into(),
         fleet: FleetRecord { root: "/f".into(), flake: "path:/f".into(), revision: None, dirty: false },
         nix: "2.26".into(),
+        began: Some(1_769_860_800),
         seconds: StageSeconds { evaluate: 1.0, build: 12.04, verify: 0.1, total: 13.0 },
         jobs: vec![
             iso,

@@ -137,6 +137,11 @@ impl Timings {
         });
     }
 
+    /// When the run began, in seconds since 1970.
+    pub fn began(&self) -> u64 {
+        self.0.day.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    }
+
     /// A time of day as seconds since the beginning of the run, negative if it was before.
     pub fn since(&self, time: SystemTime) -> f64 {
         match time.duration_since(self.0.day) {

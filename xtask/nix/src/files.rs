@@ -42,6 +42,11 @@ pub fn write(file: &Utf8Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {file}"))
 }
 
+/// Hexadecimal, as sha256sum(1) prints it.
+pub fn sha256(bytes: &[u8]) -> String {
+    hmac_sha256::Hash::hash(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Writes `file` such that a reader sees the old content or the new one, never a part. Makes the folder above it.
 pub fn replace(file: &Utf8Path, content: impl AsRef<[u8]>) -> Result<()> {
     let write = || -> std::io::Result<()> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs::OpenOptions, io::Write as _};
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
-use crate::{job::Outcome, record::Record, shard::MatrixEntry};
+use crate::{record::Record, shard::MatrixEntry};
 
 /// The most bytes of a step summary that GitHub shows, with room for what other steps write.
 pub const SUMMARY_LIMIT: usize = 1_000_000;
@@ -23,10 +23,7 @@ const OUTPUT_LIMIT: usize = 900_000;
 /// before the fleet's files in the repository, such as `ci/demo/`.
 pub fn annotations(record: &Record, prefix: &str) -> Vec<String> {
     let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
-    let failures = record.jobs.iter().filter_map(|job| match &job.outcome {
-        Outcome::Failed(failure) => Some((&job.job, failure)),
-        _ => None,
-    });
+    let failures = record.jobs.iter().filter_map(|job| Some((&job.job, job.outcome.failure()?)));
     failures
         .map(|(id, failure)| {
             let mut properties = Vec::new();

@@ -27,7 +27,13 @@ pub fn file(typed: Option<&Utf8Path>) -> Utf8PathBuf {
 pub struct History {
     version: u32,
     jobs: BTreeMap<JobId, Measured>,
+    /// What each of the last runs measured, the latest last.
+    #[serde(default)]
+    last: BTreeMap<JobId, Vec<Measured>>,
 }
+
+/// Runs of a job that are kept one by one.
+const MOST_RUNS: usize = 12;
 
 /// One job's measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,7 +51,7 @@ pub struct Measured {
 
 impl Default for History {
     fn default() -> Self {
-        Self { version: VERSION, jobs: BTreeMap::new() }
+        Self { version: VERSION, jobs: BTreeMap::new(), last: BTreeMap::new() }
     }
 }
 
@@ -71,6 +77,16 @@ impl History {
         }
         known.closure_size = now.closure_size.or(known.closure_size);
         known.image_size = now.image_size.or(known.image_size);
+        if now != Measured::default() {
+            let last = self.last.entry(id.clone()).or_default();
+            last.push(now);
+            last.drain(..last.len().saturating_sub(MOST_RUNS));
+        }
+    }
+
+    /// What the last runs measured of a job, the latest last.
+    pub fn last(&self, id: &JobId) -> &[Measured] {
+        self.last.get(id).map_or(&[], Vec::as_slice)
     }
 
     pub fn of(&self, id: &JobId) -> Measured {
@@ -131,6 +147,10 @@ mod tests {
         let mut history = History::default();
         history.take(&id("a.iso"), Measured { closure_size: Some(7), image_size: Some(3), seconds: None });
         history.take(&id("a.iso"), Measured { closure_size: Some(8), ..seconds(1.0) });
+        (0..MOST_RUNS).for_each(|n| history.take(&id("a.system"), seconds(n as f64)));
+        history.take(&id("a.system"), seconds(99.0));
+        let last = history.last(&id("a.system"));
+        assert_eq!((last.len(), last[0], last[MOST_RUNS - 1]), (MOST_RUNS, seconds(1.0), seconds(99.0)));
         assert_eq!(
             history.of(&id("a.iso")),
             Measured { seconds: Some(1.0), closure_size: Some(8), image_size: Some(3) }

@@ -2,13 +2,11 @@
 
 pub mod github;
 pub mod history;
-pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod page;
 pub mod records;
 pub mod table;
-pub mod timeline;
-pub mod trace;
 pub mod verdicts;
 
 use drydock_model::{diagnostic, job, record, shard, timings};

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::{
-    diagnostic::counted,
+    diagnostic::{bytes, counted},
     history::History,
-    job::{Failure, Outcome},
+    job::{Failure, JobId, Outcome},
     record::{JobRecord, Record},
-    table::bytes,
+    table::causes,
 };
 
 /// A release asset must be smaller than this (GitHub's "About releases"). Bytes.
@@ -66,20 +66,12 @@ fn verdict(jobs: &[&JobRecord]) -> String {
 
 /// Each cause once, with all jobs it fails.
 fn failures(jobs: &[&JobRecord]) -> Vec<String> {
-    let mut causes: Vec<(&Failure, Vec<String>)> = Vec::new();
-    for job in jobs {
-        let Outcome::Failed(failure) = &job.outcome else { continue };
-        let same = |other: &Failure| match (&failure.drv, &other.drv) {
-            (Some(a), Some(b)) => a == b,
-            (None, None) => failure.message == other.message && failure.position == other.position,
-            _ => false,
-        };
-        match causes.iter_mut().find(|(other, _)| same(other)) {
-            Some((_, names)) => names.push(format!("`{}`", job.job)),
-            None => causes.push((failure, vec![format!("`{}`", job.job)])),
-        }
-    }
-    causes.into_iter().map(|(failure, names)| explain(failure, &names)).collect()
+    let failed = jobs.iter().filter_map(|job| Some((&job.job, job.outcome.failure()?)));
+    let name = |id: &&JobId| format!("`{id}`");
+    causes(failed)
+        .into_iter()
+        .map(|(failure, ids)| explain(failure, &ids.iter().map(name).collect::<Vec<_>>()))
+        .collect()
 }
 
 fn explain(failure: &Failure, names: &[String]) -> String {

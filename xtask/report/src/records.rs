@@ -6,7 +6,10 @@ use crate::diagnostic::usage;
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::record::{self, Record};
+use crate::{
+    files,
+    record::{self, Record, Screen},
+};
 
 /// Reads every record named, and every `.json` file of the folders named.
 pub fn read_all(paths: &[Utf8PathBuf]) -> Result<Vec<Record>> {
@@ -36,6 +39,13 @@ pub fn json_files(dir: &Utf8Path, files: &mut Vec<Utf8PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// The picture of a boot, if it is there and the one that the record means.
+pub fn picture(screen: &Screen) -> Option<Vec<u8>> {
+    let is_small = |file: &fs::Metadata| file.is_file() && file.len() <= Screen::LARGEST;
+    let bytes = fs::metadata(&screen.file).ok().filter(is_small).and_then(|_| fs::read(&screen.file).ok())?;
+    (Screen::is_picture(&bytes) && files::sha256(&bytes) == screen.sha256).then_some(bytes)
+}
+
 /// Reads one record and refuses a version that is not known.
 pub fn read(file: &Utf8Path) -> Result<Record> {
     let text = fs::read_to_string(file).map_err(|error| usage(format!("cannot read {file}: {error}")))?;
@@ -49,5 +59,56 @@ pub fn read(file: &Utf8Path) -> Result<Record> {
             version.map_or_else(|| "missing".to_owned(), |v| v.to_string())
         )));
     }
-    serde_json::from_value(value).map_err(|error| usage(format!("{file} is not in the form of a record: {error}")))
+    let mut record: Record = serde_json::from_value(value)
+        .map_err(|error| usage(format!("{file} is not in the form of a record: {error}")))?;
+    let folder = file.parent().unwrap_or(Utf8Path::new(""));
+    let tests = record.jobs.iter_mut().filter_map(|job| job.test.as_mut());
+    tests.flat_map(|test| &mut test.screens).for_each(|screen| screen.file = folder.join(&screen.file));
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use drydock_model::{job::Outcome, record::TestRecord, samples};
+
+    use super::*;
+    use crate::files::Temporary;
+
+    #[test]
+    fn a_picture_lies_beside_its_record_and_is_the_one_that_was_meant() {
+        let (dir, picture_bytes) = (Temporary::new().unwrap(), b"\x89PNG\r\n\x1a\n1");
+        let screen = |file: &str, sha256: &str| Screen {
+            boot: "vm".into(),
+            passed: true,
+            file: file.into(),
+            sha256: sha256.into(),
+        };
+        let good = files::sha256(picture_bytes);
+        let screens = vec![
+            screen("screens/vm.png", &good),
+            screen("screens/vm.png", &files::sha256(b"another")),
+            screen("text.png", &files::sha256(b"text")),
+            screen("../nothing.png", &good),
+        ];
+        let mut record = samples::record();
+        record.jobs = vec![samples::job("a.tests.live", Outcome::Built)];
+        record.jobs[0].test = Some(TestRecord {
+            accel: "tcg".into(),
+            why: String::new(),
+            place: "sandbox".into(),
+            seconds: 1.0,
+            runs: 1,
+            passed: 1,
+            subtests: vec![],
+            files: vec![],
+            screens,
+        });
+        files::write(&dir.join("record.json"), &serde_json::to_string(&record).unwrap()).unwrap();
+        files::replace(&dir.join("screens/vm.png"), picture_bytes).unwrap();
+        files::write(&dir.join("text.png"), "text").unwrap();
+        let read = read(&dir.join("record.json")).unwrap();
+        let found: Vec<bool> =
+            read.jobs[0].test.iter().flat_map(|test| &test.screens).map(|screen| picture(screen).is_some()).collect();
+        assert_eq!(found, [true, false, false, false]);
+    }
 }

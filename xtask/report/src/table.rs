@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    diagnostic::counted,
+    diagnostic::{bytes, counted},
     job::{Failure, JobId, Outcome},
     record::{JobRecord, Record},
 };
@@ -41,10 +41,7 @@ pub fn render(record: &Record, paint: Paint) -> String {
         let line = format!("{:width$}  {:13}  {status}  {}", job.job.to_string(), job.system, facts(job));
         let _ = writeln!(out, "{}", line.trim_end());
     }
-    let failed = jobs.iter().filter_map(|job| match &job.outcome {
-        Outcome::Failed(failure) => Some((&job.job, failure)),
-        _ => None,
-    });
+    let failed = jobs.iter().filter_map(|job| Some((&job.job, job.outcome.failure()?)));
     for (failure, affected) in causes(failed) {
         let _ = write!(out, "\n{}", explain(failure, &affected, paint));
     }
@@ -89,7 +86,7 @@ pub fn failures<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>, pain
 
 /// Failures by their cause: a derivation that several jobs share, or a flake that evaluates for none, is
 /// told once with all jobs it fails.
-fn causes<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>) -> Vec<(&'a Failure, Vec<&'a JobId>)> {
+pub(crate) fn causes<'a>(failed: impl Iterator<Item = (&'a JobId, &'a Failure)>) -> Vec<(&'a Failure, Vec<&'a JobId>)> {
     let mut causes: Vec<(&Failure, Vec<&JobId>)> = Vec::new();
     for (job, failure) in failed {
         let same = |other: &Failure| match (&failure.drv, &other.drv) {
@@ -149,18 +146,6 @@ fn summary(record: &Record) -> String {
     )
 }
 
-/// A size for people: binary units, one decimal.
-pub fn bytes(size: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = size as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{size} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use drydock_model::samples::record as sample;
@@ -168,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         job::{Derivation, Subtest},
-        record::{Image, TestRecord},
+        record::{Image, Screen, TestRecord},
         timings::{Span, What},
     };
 
@@ -231,6 +216,7 @@ FAILED to build: c.system, d.system
             passed: 1,
             subtests: vec![Subtest { name: "boots".into(), seconds: Some(1.5), depth: 0 }],
             files: vec!["log.txt".into()],
+            screens: vec![Screen { boot: "vm".into(), passed: true, file: "vm.png".into(), sha256: "00".into() }],
         };
         let job = JobRecord {
             job: JobId::try_from("f.tests.live".to_owned()).unwrap(),
@@ -268,16 +254,9 @@ FAILED to build: c.system, d.system
         record.jobs.push(job);
         record.spans.push(span);
         keys(&serde_json::to_value(record).unwrap(), &mut fields);
-        assert!(fields.len() >= 47, "the sample holds every kind of outcome: {fields:?}");
+        assert!(fields.len() >= 51, "the sample holds every kind of outcome: {fields:?}");
         for field in fields {
             assert!(words.contains(&field.as_str()), "docs/record.md does not mention `{field}`");
-        }
-    }
-
-    #[test]
-    fn sizes_are_for_people() {
-        for (size, expected) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
-            assert_eq!(bytes(size), expected);
         }
     }
 }

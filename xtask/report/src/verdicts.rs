@@ -108,6 +108,7 @@ mod tests {
             passed: 0,
             subtests,
             files: vec!["target/xtask/vm/b/live/vm.png".into()],
+            screens: vec![],
         };
         let good = record(vec![subtest("boots", Some(9.5), 0), subtest("pings", Some(1.0), 1)]);
         let bad = TestRecord { runs: 20, passed: 19, ..record(vec![subtest("boots", None, 0)]) };

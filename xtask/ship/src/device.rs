@@ -4,11 +4,10 @@ use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use indicatif::HumanBytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    diagnostic::lacking,
+    diagnostic::{bytes, lacking},
     process::{Cancel, Invocation, on_path},
 };
 
@@ -119,7 +118,7 @@ impl Device {
     /// One line for a person: path, bus, vendor, model, serial, size.
     pub fn describe(&self) -> String {
         let serial = if self.serial.is_empty() { String::new() } else { format!("serial {}", self.serial) };
-        let size = if self.size == 0 { "empty".to_owned() } else { HumanBytes(self.size).to_string() };
+        let size = if self.size == 0 { "empty".to_owned() } else { bytes(self.size) };
         let words = [&self.path, &self.bus, &self.vendor, &self.model, &serial, &size];
         words.into_iter().filter(|word| !word.is_empty()).map(String::as_str).collect::<Vec<_>>().join("  ")
     }
@@ -131,7 +130,7 @@ impl Device {
         let line = |device: &Device| {
             let content = if device.content.is_empty() { "no file system that is known" } else { &device.content };
             let label = if device.label.is_empty() { String::new() } else { format!(" \"{}\"", device.label) };
-            format!("{}: {content}{label}, {}", device.name, HumanBytes(device.size))
+            format!("{}: {content}{label}, {}", device.name, bytes(device.size))
         };
         kept.map(|device| line(device)).collect()
     }

@@ -1,8 +1,6 @@
 //! Judges which devices may be written, and says of each other one why not. Pure.
 
-use indicatif::HumanBytes;
-
-use crate::device::Device;
+use crate::{device::Device, diagnostic::bytes};
 
 /// Mount points of a running system; `/iso` is where a live medium of NixOS has itself.
 const SYSTEM: [&str; 8] = ["/", "/boot", "/boot/efi", "/efi", "/nix", "/nix/store", "/nix/.ro-store", "/iso"];
@@ -73,7 +71,7 @@ pub fn refusal(device: &Device, table: &[Device], asked: Asked, least: u64) -> O
         return Some(format!("it has sectors of {} bytes, and images count in 512", device.sector));
     }
     if device.size < least {
-        let [size, least] = [device.size, least].map(HumanBytes);
+        let [size, least] = [device.size, least].map(bytes);
         return Some(format!("it is too small: {size}, and the image has {least}"));
     }
     None

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED},
-    files,
     flags::BuildAll,
     fleet::Fleet,
     job::Job,
@@ -18,7 +17,6 @@ use crate::{
     report::{
         junit,
         table::{self, Paint},
-        trace,
     },
     results::Results,
     run::{Derived, Options, Run},
@@ -47,9 +45,6 @@ pub fn run(flags: &BuildAll, cancel: &Cancel) -> Result<u8> {
             if flags.evaluate { show(&derived, cancel) } else { dry_run(&jobs, &derived, cancel)? }
         }
     };
-    if let Some(file) = &flags.trace {
-        files::write(file, &trace::render(&run.timings.spans()))?;
-    }
     Ok(code)
 }
 

@@ -49,7 +49,7 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Affected(flags) => affected::run(&flags, cancel),
         Verb::Diff(flags) => diff::run(&flags, cancel),
         Verb::Matrix(flags) => matrix::run(&flags, cancel),
-        Verb::Report(flags) => report::run(&flags),
+        Verb::Report(flags) => report::run(&flags, cancel),
         Verb::Write(flags) => write::run(&flags, cancel),
         Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
         Verb::Update(flags) => update::run(&flags, cancel),

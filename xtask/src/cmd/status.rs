@@ -7,13 +7,12 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::{
-    diagnostic::{DONE, FAILED, INTERRUPTED, counted},
+    diagnostic::{DONE, FAILED, INTERRUPTED, bytes, counted},
     flags::{SelectionFlags, Status},
     fleet::Fleet,
     job::{Artifact, HostName, Job, JobId, Target},
     matrix::Host,
     process::Cancel,
-    report::table::bytes,
     run::{Options, Run},
     ship::{
         probe::{self, Machine},

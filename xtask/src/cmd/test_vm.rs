@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED, as_called, usage},
-    files,
     flags::TestVm,
     fleet::Fleet,
     job::{Job, Test},
@@ -15,7 +14,7 @@ use crate::{
     process::{Cancel, End},
     push::Cache,
     record::Record,
-    report::{junit, trace, verdicts},
+    report::{junit, verdicts},
     run::{Derived, Options, Run},
     setup,
     vmtest::{self, driver, place, session},
@@ -44,6 +43,7 @@ pub fn run(flags: &TestVm, cancel: &Cancel) -> Result<u8> {
     }
     let options = Options {
         allow_ifd: flags.runs.allow_import_from_derivation,
+        logs: flags.runs.print_build_logs,
         push: Cache::wished(flags.runs.push.as_deref()),
         ..Options::default()
     };
@@ -77,9 +77,6 @@ fn report(flags: &TestVm, record: &Record) -> Result<()> {
     if let Some(file) = &flags.junit {
         let xml = junit::render(std::slice::from_ref(record));
         fs::write(file, xml).with_context(|| format!("cannot write the JUnit report to {file}"))?;
-    }
-    if let Some(file) = &flags.trace {
-        files::write(file, &trace::render(&record.spans))?;
     }
     if flags.json {
         println!("{}", serde_json::to_string_pretty(record)?);

@@ -116,7 +116,7 @@ mod tests {
 web.iso     not evaluated: nothing has changed
 web.system  evaluated: changed since the last run: a, b, c, d and 1 more
 
-read 2 of 90 files when it was evaluated:
+read 2 files of 90 when it was evaluated:
   flake.nix
   hosts/web/live.nix  (only iso)
 ";

@@ -83,7 +83,8 @@ pub struct PackingFlags {
 #[command(after_help = "\
 Examples:
   cargo xtask build-all --json > run.json; cargo xtask report run.json
-  cargo xtask report records/ --html report.html --junit junit.xml
+  cargo xtask report records/ --html fleet.html --base main
+  cargo xtask report run.json --open
   cargo xtask report run.json --annotations ci/demo/   for GitHub, on stdout")]
 pub struct Report {
     /// Files with one record each, or folders of them
@@ -95,9 +96,18 @@ pub struct Report {
     /// Cut the Markdown at this many bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1_000_000)]
     pub limit: usize,
-    /// Write a web page with plots of durations and sizes to this file; it needs no other file
+    /// Write the fleet page to this file: all hosts, what their machines showed, why something failed; it needs no other file
     #[arg(long, value_name = "FILE")]
     pub html: Option<Utf8PathBuf>,
+    /// Open the fleet page [default of --html: report.html in the cache folder]
+    #[arg(long)]
+    pub open: bool,
+    /// Say in the fleet page what changed since the merge base with this revision
+    #[arg(long, value_name = "REV")]
+    pub base: Option<String>,
+    /// The fleet that --base is about: a folder with flake.nix and hosts/hosts.toml, or `demo`
+    #[arg(long, value_name = "PATH", default_value = ".", requires = "base")]
+    pub fleet: String,
     /// Write JUnit to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,

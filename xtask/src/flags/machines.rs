@@ -79,9 +79,9 @@ pub struct Boot {
 /// Run the VM tests of hosts: what is shipped is what was booted.
 ///
 /// The tests are Nix builds, so that one that passed is remembered like any other build. Several run at once,
-/// as cores and memory allow; each line of a log has the host and the test before it. Whether KVM works is
+/// as cores and memory allow; with -L their logs are shown, each line after the host and the test. Whether KVM works is
 /// tried out with a virtual machine; where it does not, tests run under TCG with longer time limits, and the
-/// output says so. Logs and the screenshots of a failure are in target/xtask/vm/HOST/TEST/.
+/// output says so. Logs and the screens of all boots are in target/xtask/vm/HOST/TEST/.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -121,9 +121,6 @@ pub struct TestVm {
     /// Write a JUnit report to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
-    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<Utf8PathBuf>,
 }
 
 /// How VM tests are run.
@@ -144,6 +141,9 @@ pub struct TestRunFlags {
     /// Give up a run that takes longer; five times this under TCG
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     pub timeout: u64,
+    /// Show the logs of tests as they come, not only the end of one that failed
+    #[arg(short = 'L', long)]
+    pub print_build_logs: bool,
     /// Let evaluation build things (import-from-derivation)
     #[arg(long)]
     pub allow_import_from_derivation: bool,

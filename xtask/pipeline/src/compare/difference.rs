@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     base,
+    hosts::{HostChange, JobChange, Status},
     nixos::{Firewall, firewall_function},
     snapshot::{Difference, Running, Snapshot},
 };
@@ -69,6 +70,24 @@ pub fn against_base(run: &Run<'_>, hosts: &[Host], revision: Option<&str>) -> Re
         compared.push(row);
     }
     Ok(compared)
+}
+
+/// Holds the two sides of a host against each other that were evaluated already, all but its open ports, which would have
+/// to be evaluated.
+pub fn of_change(run: &Run<'_>, change: &HostChange, base: &str) -> Result<HostDifference> {
+    let artifact = |job: &&JobChange| matches!(job.id.target, Target::Artifact(_));
+    let sides = |job: &JobChange| Some((job.old.clone()?, job.new.clone()?));
+    // The system, where there is one, is the last of the artifacts.
+    let both = change.jobs.iter().filter(artifact).filter_map(sides).next_back();
+    let snapshot = |side| Snapshot::of_derivation(&run.nix, side, run.cancel);
+    let mut difference = match both {
+        Some((old, new)) => Some(Difference::between(&snapshot(&old)?, &snapshot(&new)?)),
+        None => None,
+    };
+    difference.iter_mut().for_each(|difference| difference.unknown.retain(|what| !what.starts_with("open ports")));
+    let (host, differs) = (change.host.clone(), change.status != Status::Unchanged);
+    let failure = change.jobs.iter().find_map(|job| job.failure.clone());
+    Ok(HostDifference { host, against: base.to_owned(), differs, difference, failure })
 }
 
 /// Holds one host against what runs on a machine.

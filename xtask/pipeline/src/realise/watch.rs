@@ -23,8 +23,11 @@ pub struct Activity {
     pub builds: (u64, u64),
     /// Paths copied, of how many.
     pub fetches: (u64, u64),
-    /// The names of what is being built or copied now.
-    pub current: Vec<String>,
+    /// The names of what is being built and of what is being copied now.
+    pub building: Vec<String>,
+    pub copying: Vec<String>,
+    /// What is waited for: `lock of hello`, `machine for hello`.
+    pub waits: Vec<String>,
 }
 
 /// What a watcher is told while Nix works.
@@ -67,7 +70,7 @@ pub struct Watched {
 enum Running {
     Build(String),
     Copy(String),
-    Wait,
+    Wait(String),
 }
 
 impl Watched {
@@ -127,9 +130,7 @@ impl Watched {
                 let path = text.split('\'').find(|part| part.starts_with('/')).unwrap_or_default();
                 let name = Running::Copy(path.trim_end_matches(".lock").to_owned()).name();
                 let what = if text.contains("lock") { "lock of" } else { "machine for" };
-                let mark = self.begin(id, What::Wait, Running::Wait, path);
-                self.timings.tell(mark, |span| span.name = format!("{what} {name}"));
-                return false;
+                self.begin(id, What::Wait, Running::Wait(format!("{what} {name}")), path);
             }
             Event::Stopped { id } => {
                 if let Some(mark) = self.marks.remove(&id) {
@@ -180,24 +181,36 @@ impl Watched {
                 return false;
             }
         }
-        let shown = self.running.values().filter(|running| !matches!(running, Running::Wait));
-        self.activity.current = shown.map(Running::name).collect();
+        let of =
+            |kind: fn(&Running) -> bool| self.running.values().filter(move |running| kind(running)).map(Running::name);
+        self.activity.building = of(|running| matches!(running, Running::Build(_))).collect();
+        self.activity.copying = of(|running| matches!(running, Running::Copy(_))).collect();
+        self.activity.waits = of(|running| matches!(running, Running::Wait(_))).collect();
         true
     }
 }
 
 impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ((built, builds), (fetched, fetches)) = (self.builds, self.fetches);
-        write!(f, "builds {built}/{builds}, downloads {fetched}/{fetches} {}", self.current.join(" "))
+        let part = |word: &str, (done, all): (u64, u64), names: &[String]| {
+            let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(" ")) };
+            (all > 0).then(|| format!("{done}/{all} {word}{names}"))
+        };
+        let waits = (!self.waits.is_empty()).then(|| format!("waits for the {}", self.waits.join(", ")));
+        let parts = [part("built", self.builds, &self.building), part("fetched", self.fetches, &self.copying), waits];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 }
 
 impl Running {
     fn name(&self) -> String {
-        let (Self::Build(path) | Self::Copy(path)) = self else { return String::new() };
-        let base = path.rsplit('/').next().unwrap_or(path);
-        base.get(33..).unwrap_or(base).trim_end_matches(".drv").to_owned()
+        match self {
+            Self::Build(path) | Self::Copy(path) => {
+                let base = path.rsplit('/').next().unwrap_or(path);
+                base.get(33..).unwrap_or(base).trim_end_matches(".drv").to_owned()
+            }
+            Self::Wait(name) => name.clone(),
+        }
     }
 }
 
@@ -214,6 +227,19 @@ mod tests {
         }
         let tail = &watched.tails["/d.drv"];
         assert_eq!((tail.len(), tail.back().map(String::as_str)), (TAIL, Some("999")));
+    }
+
+    #[test]
+    fn an_activity_tells_builds_downloads_and_waiting_apart() {
+        let activity = Activity {
+            builds: (3, 9),
+            fetches: (2, 5),
+            building: vec!["linux-6.1".into(), "initrd".into()],
+            copying: vec![],
+            waits: vec!["lock of glibc-2.40".into()],
+        };
+        assert_eq!(activity.to_string(), "3/9 built: linux-6.1 initrd; 2/5 fetched; waits for the lock of glibc-2.40");
+        assert_eq!(Activity::default().to_string(), "");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Options {
     pub build: BuildOptions,
     /// Where finished outputs are pushed to.
     pub push: Option<Cache>,
+    /// Whether the logs of builders and tests are shown as they come.
+    pub logs: bool,
     /// The folder for links that keep alive what is built; the collector is free to take it if there is none.
     pub roots: Option<Utf8PathBuf>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             allow_ifd: false,
             build: BuildOptions::default(),
             push: None,
+            logs: false,
             roots: None,
         }
     }
@@ -120,6 +123,7 @@ impl<'a> Run<'a> {
             command: command.to_owned(),
             fleet: self.source().clone(),
             nix: self.nix.version.to_string(),
+            began: Some(self.timings.began()),
             seconds: StageSeconds { total: self.began.elapsed().as_secs_f64(), ..finished.seconds },
             jobs: finished.jobs,
             not_pushed: self.not_pushed.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -115,17 +115,14 @@ impl<'a> Records<'a> {
     /// Realises a batch in one Nix process.
     pub fn realise(&self, batch: &[(JobId, Derivation)], build: &BuildOptions) -> Result<()> {
         let began = Instant::now();
-        let shared = match batch.len() {
-            1 => String::new(),
-            n => format!("with {} more: ", n - 1),
-        };
+        let ids = || batch.iter().map(|(id, _)| id.clone()).collect();
         let mut tell = |update: Update<'_>| match update {
-            Update::Activity(activity) => {
-                for (id, _) in batch {
-                    self.run.progress.tell(Event::Standing(id.clone(), format!("{shared}{activity}")));
-                }
-            }
+            Update::Activity(activity) => self.run.progress.tell(Event::Standing(ids(), activity.to_string())),
             Update::Note(text) => self.run.progress.tell(Event::Note(text)),
+            Update::Log { drv, line } if self.run.options.logs => {
+                let name = drv.get("/nix/store/".len() + 33..).unwrap_or(drv).trim_end_matches(".drv");
+                self.run.progress.tell(Event::Line(format!("{name}> {line}")));
+            }
             Update::Started { .. } | Update::Log { .. } => {}
         };
         for realised in realise::realise(self.run, batch, build, &mut tell)? {

@@ -13,6 +13,7 @@ use super::{
     accel::Choice,
     log::TestLog,
     place::{self, Place},
+    screens,
 };
 use crate::{
     job::{Derivation, Failure, JobId, Outcome},
@@ -67,8 +68,9 @@ pub struct Test<'a> {
     pub scale: u32,
 }
 
-/// What a watcher is told: a line of the log, or what goes on now, a subtest or what is built before.
+/// What a watcher is told: a line of the log, another that matters, or what goes on now, a subtest or what is built before.
 pub enum Said<'a> {
+    Log(&'a str),
     Line(&'a str),
     Now(&'a str),
 }
@@ -85,7 +87,7 @@ impl Test<'_> {
             // Losing a line of the copy must not fail the test; the disk being full shows elsewhere.
             let _ = writeln!(copy, "{line}");
             if let Some(line) = log.take(line) {
-                say(Said::Line(&line));
+                say(Said::Log(&line));
             }
             if log.current() != current.as_deref() {
                 current = log.current().map(str::to_owned);
@@ -103,10 +105,8 @@ impl Test<'_> {
             }
         }
         drop(copy);
-        for (name, bytes) in &log.screenshots {
-            let file = self.dir.join(name);
-            fs::write(&file, bytes).with_context(|| format!("cannot write {file}"))?;
-        }
+        let output = (self.place == Place::Sandbox).then_some(self.derivation.out.as_path());
+        screens::collect(&verdict, output, &mut log, self.dir, say)?;
         Ok(Attempt { verdict, took, log })
     }
 
@@ -140,10 +140,12 @@ impl Test<'_> {
         Ok((verdict(outcome, self.derivation.drv.as_path(), valid), took, seen))
     }
 
-    /// The log of the derivation's last build, if Nix still has it.
+    /// The log of the derivation's last build, if Nix still has it; a cache is asked where this machine has none.
     fn stored_log(&self) -> String {
-        let said = Invocation::new(argv::log(self.derivation.drv.as_str())).capture(self.run.cancel);
-        said.ok().filter(|said| said.end.is_success()).map(|said| said.stdout).unwrap_or_default()
+        let drv = self.derivation.drv.as_str();
+        let read = |argv| Invocation::new(argv).capture(self.run.cancel).ok().filter(|said| said.end.is_success());
+        let said = read(argv::own_log(drv)).or_else(|| read(argv::log(drv)));
+        said.map(|said| said.stdout).unwrap_or_default()
     }
 
     fn drive(&self, take: &mut dyn FnMut(&str)) -> Result<(Verdict, Duration, bool)> {

@@ -31,9 +31,18 @@ pub struct TestLog {
     complaining: bool,
     /// The last lines of each machine's console.
     pub consoles: BTreeMap<String, VecDeque<String>>,
-    /// File names and contents.
-    pub screenshots: Vec<(String, Vec<u8>)>,
+    pub screenshots: Vec<Screenshot>,
     image: Option<(String, String)>,
+}
+
+/// A machine's screen.
+#[derive(Debug)]
+pub struct Screenshot {
+    /// The name of a file that stays in its folder.
+    pub name: String,
+    pub bytes: Vec<u8>,
+    /// The innermost subtest that ran.
+    within: Option<usize>,
 }
 
 impl TestLog {
@@ -81,8 +90,8 @@ impl TestLog {
                 && let Some(bytes) = decode(&text)
             {
                 // A machine that was photographed twice is shown as it was last.
-                self.screenshots.retain(|(earlier, _)| *earlier != name);
-                self.screenshots.push((name, bytes));
+                self.screenshots.retain(|earlier| earlier.name != name);
+                self.screenshots.push(Screenshot { name, bytes, within: self.open.last().copied() });
             }
             return true;
         }
@@ -111,6 +120,11 @@ impl TestLog {
     /// The innermost subtest that runs now.
     pub fn current(&self) -> Option<&str> {
         self.open.last().map(|&index| self.subtests[index].name.as_str())
+    }
+
+    /// Whether the subtest passed in which the screen was taken, of a test that failed.
+    pub fn survived(&self, screenshot: &Screenshot) -> bool {
+        screenshot.within.is_some_and(|index| self.subtests[index].seconds.is_some())
     }
 
     /// The subtest that failed, by the driver's word or because it never finished.
@@ -142,8 +156,8 @@ fn console(line: &str) -> Option<(&str, &str)> {
     (!machine.is_empty() && machine.chars().all(named)).then_some((machine, text))
 }
 
-/// A name that stays inside its folder.
-fn file_name(text: &str) -> String {
+/// A name that stays inside its folder, and that a CI system takes for a file of its artifacts.
+pub fn file_name(text: &str) -> String {
     let safe: String =
         text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     match safe.starts_with('.') || safe.is_empty() {
@@ -187,6 +201,10 @@ mod tests {
         let mut log = TestLog::default();
         text.lines().for_each(|line| drop(log.take(line)));
         log
+    }
+
+    fn pictures(log: &TestLog) -> Vec<(&str, &[u8])> {
+        log.screenshots.iter().map(|shot| (shot.name.as_str(), shot.bytes.as_slice())).collect()
     }
 
     #[test]
@@ -234,7 +252,7 @@ mod tests {
     fn what_a_machine_says_while_it_is_photographed_is_kept_and_the_image_whole() {
         let log = log("-----BEGIN SCREENSHOT vm.png-----\naGVs\n\nvm # [    1.2] Call Trace:\n\x1b[2mvm #\x1b[0m\n\
              vm: output\nbG8=\n-----END SCREENSHOT vm.png-----\nvm # the end\n");
-        assert_eq!(log.screenshots, [("vm.png".to_owned(), b"hello".to_vec())]);
+        assert_eq!(pictures(&log), [("vm.png", &b"hello"[..])]);
         assert_eq!(log.consoles["vm"], ["[    1.2] Call Trace:", "", "the end"]);
     }
 
@@ -243,7 +261,7 @@ mod tests {
         let log = log("-----BEGIN SCREENSHOT a.png-----\naGVs\n-----END SCREENSHOT a.png-----\n\
              -----BEGIN SCREENSHOT b.png-----\naGVs\n-----BEGIN SCREENSHOT a.png-----\nbG8=\n\
              -----END SCREENSHOT a.png-----\n");
-        assert_eq!(log.screenshots, [("a.png".to_owned(), b"lo".to_vec())]);
+        assert_eq!(pictures(&log), [("a.png", &b"lo"[..])]);
     }
 
     #[test]
@@ -254,7 +272,7 @@ mod tests {
         assert_eq!(log.take("bG8="), None);
         assert_eq!(log.take("-----END SCREENSHOT ../../vm.png-----"), None);
         assert_eq!(log.take("on").as_deref(), Some("on"));
-        assert_eq!(log.screenshots, [("screen.._.._vm.png".to_owned(), b"hello".to_vec())]);
+        assert_eq!(pictures(&log), [("screen.._.._vm.png", &b"hello"[..])]);
         assert_eq!(decode("a b"), None);
         assert_eq!(decode(""), Some(vec![]));
         assert_eq!(decode("/+8="), Some(vec![0xff, 0xef]));

@@ -11,6 +11,7 @@ mod kvm_guest;
 pub mod log;
 pub mod machine;
 pub mod place;
+mod screens;
 pub mod session;
 pub mod uninstalled;
 mod verdict;

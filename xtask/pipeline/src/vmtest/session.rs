@@ -177,9 +177,10 @@ impl Session<'_> {
         progress.tell(Event::Began(id.clone(), "test"));
         let prefix = format!("{}.{}", id.host, name(id));
         let say = |said: Said<'_>| match said {
-            Said::Line(line) => progress.tell(Event::Line(format!("{prefix}: {line}"))),
+            Said::Log(_) if !run.options.logs => {}
+            Said::Log(line) | Said::Line(line) => progress.tell(Event::Line(format!("{prefix}: {line}"))),
             Said::Now("") => {}
-            Said::Now(name) => progress.tell(Event::Standing(id.clone(), name.to_owned())),
+            Said::Now(name) => progress.tell(Event::Standing(vec![id.clone()], name.to_owned())),
         };
         if demands && place == Place::Outside {
             say(Said::Line("demands KVM, which is not used here: its driver runs outside Nix's sandbox"));

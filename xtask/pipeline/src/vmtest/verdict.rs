@@ -9,6 +9,7 @@ use super::{
     accel::Choice,
     attempt::{Attempt, Verdict},
     place::Place,
+    screens,
     session::{folder, name},
 };
 use crate::{
@@ -82,6 +83,12 @@ pub fn record(
         runs: count,
         passed,
         subtests: run.log.subtests.clone(),
+        screens: match &outcome {
+            Outcome::NotRun { .. } => vec![],
+            _ => {
+                folder(&job.id, "").map(|home| screens::list(&home, &run.log, outcome.is_success())).unwrap_or_default()
+            }
+        },
         files: if matches!(outcome, Outcome::Failed(_)) { files(&job.id) } else { vec![] },
     };
     let build_seconds = (!matches!(outcome, Outcome::Present)).then_some(all);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED, usage},
-    files::write,
+    files::{replace, write},
     flags,
     fleet::Fleet,
     job::{Job, JobId, Target},
@@ -69,7 +69,8 @@ pub fn make(flags: &flags::Entry, fleet: Fleet, name: &str, ids: &str, cancel: &
     if !cancel.is_set() && !tests.is_empty() {
         finished.extend(run.test(&tests, &TestOptions::default())?);
     }
-    let record = run.record(&format!("ci entry {name}"), finished);
+    let mut record = run.record(&format!("ci entry {name}"), finished);
+    keep_files(&flags.out, &mut record)?;
     write(&flags.out.join(format!("{name}.json")), &serde_json::to_string_pretty(&record)?)?;
     let images = link_images(&flags.out.join("images"), &record.jobs)?;
     eprint!("{}", table::render(&record, Paint { colour: false }));
@@ -103,6 +104,25 @@ fn wanted(fleet: &Fleet, text: &str) -> Result<Vec<Job>> {
         true => Err(usage("the entry names no job: --jobs is empty")),
         false => Ok(jobs),
     }
+}
+
+/// Copies the pictures of boots to where the record lies, which names them from there, and the logs of tests that failed.
+fn keep_files(out: &Utf8Path, record: &mut Record) -> Result<()> {
+    for job in &mut record.jobs {
+        let Some(test) = &mut job.test else { continue };
+        // What somebody has taken away meanwhile is no reason to leave no record.
+        for mut screen in std::mem::take(&mut test.screens) {
+            let Ok(bytes) = std::fs::read(&screen.file) else { continue };
+            screen.file = format!("screens/{}.{}.png", job.job, screen.boot).into();
+            replace(&out.join(&screen.file), bytes)?;
+            test.screens.push(screen);
+        }
+        let logs = test.files.iter().filter(|file| file.file_name() == Some("log.txt"));
+        for bytes in logs.filter_map(|log| std::fs::read(log).ok()) {
+            replace(&out.join(format!("logs/{}.txt", job.job)), bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// Links every image of the entry to `dir/<host>/<file>`, for the upload; says how many there are.

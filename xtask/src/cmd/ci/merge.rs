@@ -17,7 +17,11 @@ use crate::{
     history::{self, History, Measured},
     job::{Job, JobId, Outcome, System},
     record::{FleetRecord, JobRecord, Record, StageSeconds, VERSION},
-    report::{github, html, junit, markdown, records},
+    report::{
+        github, junit, markdown,
+        page::{self, Comparison},
+        records,
+    },
 };
 
 pub fn run(flags: &flags::Merge) -> Result<u8> {
@@ -48,7 +52,10 @@ pub fn make(flags: &flags::Merge) -> Result<(String, usize)> {
     let comment = markdown::render(&records, &intro, &history, github::COMMENT_LIMIT - github::MARKER.len() - 1);
     write(&flags.out.join("summary.md"), &summary)?;
     write(&flags.out.join("comment.md"), &format!("{}\n{comment}", github::MARKER))?;
-    write(&flags.out.join("report.html"), &html::render(&records))?;
+    write(
+        &flags.out.join("page/index.html"),
+        &page::render(&records, &history, comparison(&plan).as_ref(), &records::picture),
+    )?;
     write(&flags.out.join("junit.xml"), &junit::render(&records))?;
     learn(&mut history, &records);
     history.write(&file)?;
@@ -84,6 +91,7 @@ fn complete(plan: &PlanFile, mut records: Vec<Record>) -> Vec<Record> {
             command: "ci plan".into(),
             fleet,
             nix,
+            began: None,
             seconds,
             jobs: others,
             not_pushed: vec![],
@@ -123,6 +131,15 @@ fn intro(plan: &PlanFile) -> String {
         out += &format!("\n{} not run because a binary cache has the outputs.\n", counted(plan.cached.len(), "job"));
     }
     out
+}
+
+/// Which hosts the change affects and what it changes in them, for the fleet page.
+fn comparison(plan: &PlanFile) -> Option<Comparison> {
+    let changes = plan.affected.iter().map(|host| {
+        let first = (format!("{}: {}", host.status, host.targets), vec![]);
+        (host.host.clone(), [vec![first], host.differences.clone()].concat())
+    });
+    Some(Comparison { base: plan.base.clone()?, changes: changes.collect(), unchanged: plan.unchanged })
 }
 
 /// Remembers what was built now: what was there already says nothing about how long it takes.

@@ -9,9 +9,11 @@ use super::runner_file;
 use crate::{
     compare::{
         affected::Compared,
+        difference,
         hosts::{self, Status},
     },
     diagnostic::{DONE, INTERRUPTED, counted, usage},
+    differences,
     files::write,
     flags,
     fleet::Fleet,
@@ -58,7 +60,13 @@ pub struct Affected {
     pub status: String,
     /// Its affected jobs in words: `iso, tests.live`.
     pub targets: String,
+    /// What differs in it, of the first hosts of a change: titles with what stands below them.
+    #[serde(default)]
+    pub differences: Vec<(String, Vec<String>)>,
 }
+
+/// Hosts whose differences are looked for: each costs a second, and nobody reads those of a hundred.
+const MOST_COMPARED: usize = 20;
 
 impl PlanFile {
     /// The name under which it lies in the artifacts.
@@ -97,7 +105,7 @@ pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     }
     let jobs = History::read(&history::file(packing.history.as_deref())).weighed(&needed.derivations);
     let entries = shard::entries(&jobs, packing.shards.map(usize::from));
-    let (affected, unchanged) = needed.compared.as_ref().map_or((vec![], 0), summary);
+    let (affected, unchanged) = needed.compared.as_ref().map_or(Ok((vec![], 0)), |compared| summary(&run, compared))?;
     let plan = PlanFile {
         version: VERSION,
         base: needed.compared.map(|compared| compared.base),
@@ -113,15 +121,19 @@ pub fn make(flags: &flags::Plan, cancel: &Cancel) -> Result<Option<PlanFile>> {
     Ok(Some(plan))
 }
 
-fn summary(compared: &Compared) -> (Vec<Affected>, usize) {
-    let affected = compared.hosts.iter().filter(|host| host.status != Status::Unchanged).map(|change| Affected {
-        host: change.host.clone(),
-        status: change.status.as_str().to_owned(),
-        targets: hosts::targets(change),
+fn summary(run: &Run<'_>, compared: &Compared) -> Result<(Vec<Affected>, usize)> {
+    let changed = compared.hosts.iter().filter(|host| host.status != Status::Unchanged);
+    let affected = changed.enumerate().map(|(n, change)| {
+        let differences = match n < MOST_COMPARED && change.status == Status::Changed {
+            true => differences::sections(&difference::of_change(run, change, &compared.base)?),
+            false => vec![],
+        };
+        let (host, status, targets) = (change.host.clone(), change.status.as_str().to_owned(), hosts::targets(change));
+        Ok(Affected { host, status, targets, differences })
     });
-    let affected: Vec<Affected> = affected.collect();
+    let affected = affected.collect::<Result<Vec<_>>>()?;
     let unchanged = compared.hosts.len() - affected.len();
-    (affected, unchanged)
+    Ok((affected, unchanged))
 }
 
 /// The fleet's folder in its repository, as annotations have to name files.

@@ -7,8 +7,8 @@ use camino::Utf8Path;
 use super::Ready;
 use crate::{
     compare::{name, nixos::Delta, packages},
+    diagnostic::bytes,
     differences,
-    report::table::bytes,
 };
 
 /// Lines of a kind that are shown.

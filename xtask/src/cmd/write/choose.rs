@@ -8,10 +8,9 @@ use camino::Utf8Path;
 use super::Built;
 use crate::{
     answers::{self, Answers},
-    diagnostic::{as_called, usage},
+    diagnostic::{as_called, bytes, usage},
     flags::Write,
     process::Cancel,
-    report::table::bytes,
     ship::{
         device::{self, Device},
         judge::{self, Asked},

@@ -5,18 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::{report::table::bytes, ship::medium::Stage};
+use crate::{diagnostic::bytes, ship::medium::Stage};
 
 /// Where nothing can move, a line stands for so long.
 const SILENCE: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(200);
 
-/// One bar, first for the writing, then for the reading.
+/// One line, first of the writing, then of the reading; it moves where it can.
 pub struct Meter {
     /// Bytes of the image.
     total: u64,
-    bar: Option<ProgressBar>,
+    moves: bool,
     stage: Stage,
     began: Instant,
     said: Instant,
@@ -26,13 +25,8 @@ pub struct Meter {
 
 impl Meter {
     pub fn new(total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(total));
-        let style = "{msg} {bytes} of {total_bytes} [{bar:30}] {bytes_per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.iter().for_each(|bar| bar.set_style(style.clone()));
-        bar.iter().for_each(|bar| bar.set_message(word(Stage::Write)));
-        let now = Instant::now();
-        Self { total, bar, stage: Stage::Write, began: now, said: now, past: Vec::new() }
+        let (moves, now) = (std::io::stderr().is_terminal(), Instant::now());
+        Self { total, moves, stage: Stage::Write, began: now, said: now, past: Vec::new() }
     }
 
     /// So many bytes are done of a stage.
@@ -40,24 +34,16 @@ impl Meter {
         if stage != self.stage {
             self.past.push(self.took());
             (self.stage, self.began) = (stage, Instant::now());
-            if let Some(bar) = &self.bar {
-                bar.reset();
-                bar.set_message(word(stage));
-            }
         }
-        match &self.bar {
-            Some(bar) => bar.set_position(done),
-            None if self.said.elapsed() > SILENCE => {
-                self.said = Instant::now();
-                eprintln!("{}", line(stage, done, self.total, self.began.elapsed()));
-            }
-            None => {}
+        if self.said.elapsed() > if self.moves { TICK } else { SILENCE } {
+            self.said = Instant::now();
+            let line = line(stage, done, self.total, self.began.elapsed());
+            if self.moves { eprint!("\r{line}\x1b[K") } else { eprintln!("{line}") }
         }
     }
 
-    /// Takes the bar away and says what the stages took.
+    /// Says what the stages took.
     pub fn finish(mut self) -> String {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
         self.past.push(self.took());
         self.past.join(", ")
     }
@@ -66,6 +52,15 @@ impl Meter {
         let seconds = self.began.elapsed().as_secs_f64();
         let verb = if self.stage == Stage::Write { "was written" } else { "read back" };
         format!("{verb} in {seconds:.1} s ({}/s)", bytes(rate(self.total, seconds)))
+    }
+}
+
+impl Drop for Meter {
+    /// Takes the line away, also before an error.
+    fn drop(&mut self) {
+        if self.moves {
+            eprint!("\r\x1b[K");
+        }
     }
 }
 
