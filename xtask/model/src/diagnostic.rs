@@ -23,9 +23,9 @@ pub fn as_called(text: &str) -> String {
     text.replace("cargo xtask", called())
 }
 
-/// `1 job`, `2 jobs`.
+/// `1 job`, `2 jobs`, `2 entries`, `2 days`.
 pub fn counted(count: usize, noun: &str) -> String {
-    let plural = match noun.strip_suffix('y') {
+    let plural = match noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
         _ if count == 1 => noun.to_owned(),
         Some(stem) => format!("{stem}ies"),
         None => format!("{noun}s"),
