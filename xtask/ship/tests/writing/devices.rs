@@ -1,6 +1,11 @@
 //! Writes to loop devices and to devices of device-mapper that fail.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    os::unix::fs::OpenOptionsExt as _,
+    thread,
+    time::Duration,
+};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use drydock_nix::{
@@ -85,6 +90,12 @@ fn with_loop_devices_what_must_not_be_written_is_not() {
     run(&["umount", mountpoint.as_str()]);
     assert!(said.contains("in use"), "{said}");
 
+    // A mount namespace that somebody has made meanwhile, such as a sandbox of Nix, holds the device a little longer.
+    let free =
+        || File::options().read(true).custom_flags(rustix::fs::OFlags::EXCL.bits() as i32).open(&stick.0).is_ok();
+    while !free() {
+        thread::sleep(Duration::from_millis(100));
+    }
     mark(&["mkswap", "--quiet"]);
     let before = content();
     let said = refused(&order);
