@@ -7,6 +7,7 @@ pub mod markdown;
 pub mod page;
 pub mod records;
 pub mod table;
+pub mod trace;
 pub mod verdicts;
 
 use drydock_model::{diagnostic, job, record, shard, timings};

@@ -18,9 +18,10 @@ use crate::{
     report::{
         github, junit, markdown,
         page::{self, Comparison},
-        records,
+        records, trace,
     },
     run::{Options, Run},
+    timings::Span,
 };
 
 pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
@@ -41,16 +42,30 @@ pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
     if let Some(file) = &flags.junit {
         write(file, &junit::render(&records))?;
     }
+    if let Some(file) = &flags.trace {
+        write(file, &trace::render(&spans(&records)))?;
+    }
     if let Some(prefix) = &flags.annotations {
         records.iter().flat_map(|record| github::annotations(record, prefix)).for_each(|line| println!("{line}"));
     }
     let markdown = || markdown::render(&records, "", &history, flags.limit);
     match &flags.markdown {
         Some(file) if file != "-" => write(file, &markdown())?,
-        None if html.is_some() || flags.junit.is_some() || flags.annotations.is_some() => {}
+        None if html.is_some() || flags.junit.is_some() || flags.trace.is_some() || flags.annotations.is_some() => {}
         _ => print!("{}", markdown()),
     }
     Ok(DONE)
+}
+
+/// What went on in all runs; seconds count from the start of the first.
+fn spans(records: &[Record]) -> Vec<Span> {
+    let first = records.iter().filter_map(|record| record.began).min().unwrap_or_default();
+    let of = |record: &Record| {
+        let later = (record.began.unwrap_or(first) - first) as f64;
+        let shift = |span: &Span| Span { start: span.start + later, end: span.end + later, ..span.clone() };
+        record.spans.iter().map(shift).collect::<Vec<_>>()
+    };
+    records.iter().flat_map(of).collect()
 }
 
 /// What changed since the base in the hosts that the records are about.

@@ -76,7 +76,7 @@ pub struct PackingFlags {
     pub history: Option<Utf8PathBuf>,
 }
 
-/// Turn JSON records of runs into Markdown, a web page, JUnit or annotations
+/// Turn JSON records of runs into Markdown, a web page, JUnit, trace events or annotations
 ///
 /// Without a format it prints Markdown.
 #[derive(Clone, Debug, Args)]
@@ -111,6 +111,9 @@ pub struct Report {
     /// Write JUnit to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<Utf8PathBuf>,
+    /// Write what went on when to this file, as trace events that ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<Utf8PathBuf>,
     /// Print GitHub annotations; PREFIX is the fleet's folder in the repository
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, default_missing_value = "")]
     pub annotations: Option<String>,

@@ -67,6 +67,11 @@ fn the_record_names_everything_that_ran_and_how_long_it_took() {
         let found = spans.iter().find(|span| span["what"] == what && span["name"] == name);
         assert_eq!(found.map(|span| &span["ok"]), Some(&Value::from(ok)), "{name}: {record:#}");
     }
+    std::fs::write(fleet.path("run.json"), &ran.stdout).unwrap();
+    fleet.xtask(&["report", "run.json", "--trace", "new/trace.json"]).expect(0, &[]);
+    let trace = std::fs::read_to_string(fleet.path("new/trace.json")).unwrap();
+    let events: Vec<Value> = serde_json::from_str(&trace).unwrap();
+    assert!(events.iter().any(|event| event["cat"] == "builds" && event["name"] == a.as_str()), "{trace}");
     let seconds = |name: &str| {
         let span = spans.iter().find(|span| span["what"] == "build" && span["name"] == name).unwrap();
         span["end"].as_f64().unwrap() - span["start"].as_f64().unwrap()
