@@ -5,7 +5,7 @@
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
 use anyhow::{Context as _, Result};
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
 
 use crate::{
     diagnostic::{DONE, bytes},
@@ -58,11 +58,11 @@ pub fn run(flags: &flags::Runner, cancel: &Cancel) -> Result<u8> {
 
 /// Writes the key that signs what is pushed, if there is one, where `--push` can name it.
 fn keep_signing_key() -> Result<()> {
-    let set = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
-    let (Some(key), Some(folder)) = (set("SIGNING_KEY"), set("RUNNER_TEMP")) else { return Ok(()) };
-    let file = Utf8PathBuf::from(folder).join("signing-key");
+    let Some(key) = std::env::var("SIGNING_KEY").ok().filter(|text| !text.is_empty()) else { return Ok(()) };
+    let file = Utf8Path::new("drydock-ci/signing-key");
+    fs::create_dir_all("drydock-ci").context("cannot make drydock-ci")?;
     let mut open = fs::OpenOptions::new();
-    let written = open.write(true).create(true).truncate(true).mode(0o600).open(&file);
+    let written = open.write(true).create(true).truncate(true).mode(0o600).open(file);
     written.and_then(|mut file| file.write_all(key.as_bytes())).with_context(|| format!("cannot write {file}"))?;
     eprintln!("the signing key is in {file}");
     Ok(())

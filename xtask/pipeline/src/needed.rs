@@ -12,6 +12,7 @@ use crate::{
     job::{Derivation, Failure, JobId, Target},
     nix::{argv, reply},
     process::Invocation,
+    progress::Event,
     push::Cache,
     run::Run,
 };
@@ -64,8 +65,17 @@ impl Run<'_> {
             return Ok(BTreeSet::new());
         }
         let store = self.options.push.as_ref().and_then(Cache::store);
-        let answer = Invocation::new(argv::dry_run(&drvs, store.as_deref())).capture(self.cancel)?;
+        let ask = |store: Option<&str>| Invocation::new(argv::dry_run(&drvs, store)).capture(self.cancel);
+        let mut answer = ask(store.as_deref())?;
+        if let (Some(store), false) = (store, answer.end.is_success() || self.cancel.is_set()) {
+            let why = answer.stderr.trim();
+            self.progress.tell(Event::Note(format!("warning: {store} cannot say what it has ({}): {why}", answer.end)));
+            answer = ask(None)?;
+        }
         anyhow::ensure!(answer.end.is_success(), "Nix cannot say what it would fetch: {}", answer.stderr.trim());
+        // A cache that cannot be asked has nothing, as far as can be told.
+        let warnings = answer.stderr.lines().filter(|line| line.starts_with("warning: "));
+        warnings.for_each(|line| self.progress.tell(Event::Note(line.to_owned())));
         let fetched: BTreeSet<String> = reply::dry_run(&answer.stderr).fetch.into_iter().collect();
         let has = |(_, derivation): &&(JobId, Derivation)| fetched.contains(derivation.out.as_str());
         Ok(derivations.iter().filter(has).map(|(id, _)| id.clone()).collect())

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use crate::diagnostic::usage;
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
+    diagnostic::usage,
     files,
     record::{self, Record, Screen},
+    timings::Span,
 };
 
 /// Reads every record named, and every `.json` file of the folders named.
@@ -22,6 +23,16 @@ pub fn read_all(paths: &[Utf8PathBuf]) -> Result<Vec<Record>> {
     }
     anyhow::ensure!(!files.is_empty(), usage("there is no record: the folders hold no file that ends in .json"));
     files.iter().map(|file| read(file)).collect()
+}
+
+/// What went on in all runs; seconds count from the start of the first.
+pub fn spans<'r>(records: impl Iterator<Item = &'r Record> + Clone) -> Vec<Span> {
+    let first = records.clone().filter_map(|record| record.began).min().unwrap_or(0);
+    let moved = |record: &'r Record| {
+        let by = record.began.map_or(0.0, |began| (began - first) as f64);
+        record.spans.iter().map(move |span| Span { start: span.start + by, end: span.end + by, ..span.clone() })
+    };
+    records.flat_map(moved).collect()
 }
 
 /// All `.json` files below a folder, sorted.

@@ -21,7 +21,6 @@ use crate::{
         records, trace,
     },
     run::{Options, Run},
-    timings::Span,
 };
 
 pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
@@ -43,7 +42,7 @@ pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
         write(file, &junit::render(&records))?;
     }
     if let Some(file) = &flags.trace {
-        write(file, &trace::render(&spans(&records)))?;
+        write(file, &trace::render(&records::spans(records.iter())))?;
     }
     if let Some(prefix) = &flags.annotations {
         records.iter().flat_map(|record| github::annotations(record, prefix)).for_each(|line| println!("{line}"));
@@ -55,17 +54,6 @@ pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
         _ => print!("{}", markdown()),
     }
     Ok(DONE)
-}
-
-/// What went on in all runs; seconds count from the start of the first.
-fn spans(records: &[Record]) -> Vec<Span> {
-    let first = records.iter().filter_map(|record| record.began).min().unwrap_or_default();
-    let of = |record: &Record| {
-        let later = (record.began.unwrap_or(first) - first) as f64;
-        let shift = |span: &Span| Span { start: span.start + later, end: span.end + later, ..span.clone() };
-        record.spans.iter().map(shift).collect::<Vec<_>>()
-    };
-    records.iter().flat_map(of).collect()
 }
 
 /// What changed since the base in the hosts that the records are about.

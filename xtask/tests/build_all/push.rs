@@ -23,6 +23,9 @@ fn what_is_pushed_is_fetched_elsewhere() {
     // A plan knows what is there, also where the cache is no substituter of the machine.
     let plan = ["ci", "plan", "--skip-cached", "--push", &format!("{cache}?secret-key=/nowhere")];
     fleet.xtask(&plan).expect(0, &["1 entry, 0 jobs broken, 1 cached"]);
+    let unreachable = ["ci", "plan", "--skip-cached", "--push", "ssh-ng://nobody@127.0.0.1"];
+    let words = ["warning: ssh-ng://nobody@127.0.0.1 cannot say what it has", "2 entries, 0 jobs broken, 0 cached"];
+    fleet.xtask(&unreachable).expect(0, &words);
     let settings = format!("substituters = {cache}\nrequire-sigs = false");
     let elsewhere = [("NIX_CONFIG", settings.as_str())];
     fleet.xtask_with(&elsewhere, &["build-all", "a"]).expect(0, &["1 job: 1 fetched"]);

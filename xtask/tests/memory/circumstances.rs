@@ -14,12 +14,12 @@ use camino::Utf8PathBuf;
 use crate::fleet::without_git_variables;
 
 /// Two hosts: `a` reads motd, `b` reads other.
-struct Fleet {
-    top: Utf8PathBuf,
-    root: Utf8PathBuf,
+pub struct Fleet {
+    pub top: Utf8PathBuf,
+    pub root: Utf8PathBuf,
     git: bool,
-    env: BTreeMap<&'static str, String>,
-    args: Vec<String>,
+    pub env: BTreeMap<&'static str, String>,
+    pub args: Vec<String>,
     dir: tempfile::TempDir,
 }
 
@@ -41,11 +41,11 @@ const FLAKE: &str = r#"{
 const SLOW: &str = "builtins.length (builtins.filter (n: n == 0) (builtins.genList (n: n) SECONDS000000))";
 
 impl Fleet {
-    fn new(git: bool) -> Self {
+    pub fn new(git: bool) -> Self {
         Self::with(git, "", "1")
     }
 
-    fn with(git: bool, inputs: &str, slow: &str) -> Self {
+    pub fn with(git: bool, inputs: &str, slow: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let top = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
         let root = top.join("fleet");
@@ -70,7 +70,7 @@ impl Fleet {
         fleet
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub fn write(&self, file: &str, text: &str) {
         let path = self.root.join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -83,12 +83,12 @@ impl Fleet {
         assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn commit(&self) {
+    pub fn commit(&self) {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--all", "--allow-empty", "--message=m"]);
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
         let fleet = if self.git { self.root.to_string() } else { format!("path:{}", self.root) };
         command.args(["build-all", "--evaluate", "--fleet", &fleet]).args(&self.args).current_dir(&self.top);
@@ -97,7 +97,7 @@ impl Fleet {
         command
     }
 
-    fn remembered(&self) -> BTreeMap<String, String> {
+    pub fn remembered(&self) -> BTreeMap<String, String> {
         let output = self.command().output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -120,7 +120,7 @@ impl Fleet {
     }
 
     #[track_caller]
-    fn compare(&self, when: &str) -> BTreeMap<String, String> {
+    pub fn compare(&self, when: &str) -> BTreeMap<String, String> {
         let (remembered, plain) = (self.remembered(), self.plain());
         let drv = |text: &String| text.split_whitespace().last().unwrap_or_default().to_owned();
         let remembered: BTreeMap<_, _> = remembered.iter().map(|(host, text)| (host.clone(), drv(text))).collect();
@@ -350,62 +350,4 @@ fn an_edit_that_is_undone_during_a_run_leaves_nothing_wrong_behind() {
             fleet.write("hosts/b/motd", &format!("{pause}\n"));
         }
     }
-}
-
-/// What a host is evaluated on is no longer in the store when the run is over.
-#[test]
-fn a_run_leaves_no_copies_of_the_source() {
-    let mut fleet = Fleet::new(true);
-    // No other test, which would make copies meanwhile, has hosts of these names. The second is called as the copy that
-    // the inputs come from could be.
-    let host = format!("once{}", std::process::id());
-    let names = [("a", host.clone()), ("b", format!("{host}-inputs"))];
-    let [mut rows, mut flake] =
-        ["hosts/hosts.toml", "flake.nix"].map(|file| fs::read_to_string(fleet.root.join(file)).unwrap());
-    for (old, new) in &names {
-        rows = rows.replace(&format!("[host.{old}]"), &format!("[host.{new}]"));
-        flake = flake.replace(
-            &format!("{old} = host \"{old}\" ./hosts/{old}/"),
-            &format!("{new} = host \"{old}\" ./hosts/{new}/"),
-        );
-        fs::rename(fleet.root.join("hosts").join(old), fleet.root.join("hosts").join(new)).unwrap();
-    }
-    fleet.write("hosts/hosts.toml", &rows);
-    fleet.write("flake.nix", &flake);
-    fleet.commit();
-    fleet.args.extend(["--eval-jobs", "1"].map(str::to_owned));
-    let copies = || {
-        let store = fs::read_dir("/nix/store").unwrap();
-        let names = store.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.contains(&host) && name.ends_with("-source")).collect::<Vec<_>>()
-    };
-    for motd in ["1\n", "1\n", "2\n"] {
-        fs::remove_dir_all(fleet.top.join("cache")).ok();
-        fleet.write(&format!("hosts/{host}/motd"), motd);
-        assert_eq!(fleet.remembered().len(), 2);
-        assert!(copies().is_empty(), "{motd}: {:?}", copies());
-    }
-}
-
-/// A host whose result holds the path of the source is evaluated twice, but only the first time; when that ends, an edit of
-/// what it does not read concerns it no more.
-#[test]
-fn a_host_that_holds_the_sources_path_is_evaluated_once() {
-    const HOLDS: &str = r#"if name == "a" then builtins.trace "at ${baseNameOf self}" "${self}" else "1""#;
-    let fleet = Fleet::with(false, "", HOLDS);
-    let evaluations = |when: &str| {
-        fleet.compare(when);
-        fs::write(fleet.root.join("README.md"), when).unwrap();
-        let output = fleet.command().output().unwrap();
-        fleet.compare(when);
-        String::from_utf8_lossy(&output.stderr).matches("trace: at ").count()
-    };
-    fs::write(fleet.root.join("README.md"), "").unwrap();
-    let first = fleet.command().output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&first.stderr).matches("trace: at ").count(), 2);
-    assert_eq!(evaluations("an edit"), 1);
-    let flake = fs::read_to_string(fleet.root.join("flake.nix")).unwrap();
-    fleet.write("flake.nix", &flake.replace("${self}", "").replace("${baseNameOf self}", ""));
-    assert_eq!(evaluations("an edit that takes the path out, evaluated at the true path"), 1);
-    assert_eq!(evaluations("an edit after that, on a copy"), 0);
 }

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and says what it tried")]
 
 mod circumstances;
+mod copies;
 mod edit;
 mod fleet;
 mod rows;
 mod run;
+mod ways;
 
 use std::time::Duration;
 

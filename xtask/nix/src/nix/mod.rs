@@ -97,15 +97,16 @@ impl Nix {
 
     /// Deletes store paths and what refers to them, unless one is in use. A store in which Nix links equal files
     /// (auto-optimise-store) has little to win, and Nix would look at each link: there they stay until garbage is
-    /// collected, as they do where Nix refuses.
+    /// collected, as they do where Nix refuses or where another collector is at work, which would have to be waited for.
     pub fn delete(paths: &[String], cancel: &Cancel) {
         const MANY: usize = 10_000;
+        const LONGEST: Duration = Duration::from_secs(10);
         let Some(store) = paths.first().and_then(|path| Utf8Path::new(path).parent()) else { return };
         if store.join(".links").read_dir().is_ok_and(|mut links| links.nth(MANY).is_some()) {
             return;
         }
         let paths: Vec<_> = paths.iter().map(String::as_str).collect();
-        let ask = |argv: Vec<&str>| Invocation::new(argv).timeout(PATIENCE * 5).read(cancel);
+        let ask = |argv: Vec<&str>| Invocation::new(argv).timeout(LONGEST).read(cancel);
         for chunk in paths.chunks(argv::MOST_PATHS) {
             let Ok(referrers) = ask(argv::referrers(chunk)) else { continue };
             let all: Vec<_> = referrers.lines().collect();

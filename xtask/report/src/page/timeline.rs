@@ -7,7 +7,6 @@ use maud::{Markup, PreEscaped, html};
 use super::words::{duration, shown};
 use crate::{
     diagnostic::counted,
-    record::Record,
     timings::{Span, What, lanes},
 };
 
@@ -25,18 +24,8 @@ const ROWS: [(What, &str); 6] = [
 const MOST_LANES: usize = 16;
 const MOST_BARS: usize = 1000;
 
-/// The picture; nothing if nothing was measured. Records lie beside each other as they began.
-pub fn render(records: &[&Record]) -> Markup {
-    let first = records.iter().filter_map(|record| record.began).min().unwrap_or(0);
-    let moved = |record: &&Record| {
-        let by = record.began.map_or(0.0, |began| (began - first) as f64);
-        let shift = move |span: &Span| Span { start: span.start + by, end: span.end + by, ..span.clone() };
-        record.spans.iter().map(shift).collect::<Vec<_>>()
-    };
-    draw(&records.iter().flat_map(moved).collect::<Vec<_>>())
-}
-
-fn draw(spans: &[Span]) -> Markup {
+/// The picture; nothing if nothing was measured.
+pub fn render(spans: &[Span]) -> Markup {
     let drawn = |span: &&Span| ROWS.iter().any(|(what, _)| *what == span.what);
     let all: Vec<&Span> = spans.iter().filter(drawn).collect();
     let total = all.iter().map(|span| span.end).fold(0.0, f64::max);
@@ -96,6 +85,7 @@ fn bars(lanes: &[Vec<&Span>], total: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::spans;
     use drydock_model::samples::{record, span};
 
     #[test]
@@ -107,7 +97,7 @@ mod tests {
             span(What::Evaluator, "process", 0.0, 10.0),
             span(What::Step, "short", 0.0, 0.001),
         ];
-        let page = draw(&spans).into_string();
+        let page = render(&spans).into_string();
         for needle in [
             "<rect x=\"0.0\" y=\"1\" width=\"500.0\" height=\"10\"><title>a&lt;b&gt;: 5.0 s</title>",
             "<rect x=\"400.0\" y=\"13\"",
@@ -116,22 +106,22 @@ mod tests {
             assert!(page.contains(needle), "{needle}\n{page}");
         }
         assert!(!page.contains("process") && !page.contains("left out"));
-        assert_eq!(draw(&[]).into_string(), "");
+        assert_eq!(render(&[]).into_string(), "");
     }
 
     #[test]
     fn records_lie_beside_each_other_as_they_began() {
         let (early, mut late) = (record(), record());
         late.began = early.began.map(|began| began + 100);
-        let page = render(&[&early, &late]).into_string();
+        let page = render(&spans([&early, &late].into_iter())).into_string();
         assert!(page.contains("<span>1 min 53 s</span>"), "{page}");
     }
 
     #[test]
     fn a_run_of_many_builds_stays_small() {
         let spans: Vec<Span> = (0..20_000).map(|n| span(What::Build, "x", f64::from(n), f64::from(n + 1))).collect();
-        assert!(draw(&spans).into_string().len() < 200_000);
+        assert!(render(&spans).into_string().len() < 200_000);
         let wide: Vec<Span> = (0..100).map(|_| span(What::Build, "x", 0.0, 1.0)).collect();
-        assert!(draw(&wide).into_string().contains("84 shorter ones left out"));
+        assert!(render(&wide).into_string().contains("84 shorter ones left out"));
     }
 }
