@@ -120,6 +120,19 @@ fn a_matrix_that_is_wrong_is_refused_with_all_its_mistakes() {
 }
 
 #[test]
+fn no_machine_is_given_the_systems_of_two_hosts() {
+    let fleet = Fleet::new(&[GOOD]);
+    fs::create_dir(fleet.path("hosts/other")).unwrap();
+    fs::write(fleet.path("hosts/other/default.nix"), "{ }").unwrap();
+    let matrix = fs::read_to_string(fleet.path("hosts/hosts.toml")).unwrap();
+    let rows = matrix.replace("[host.good]\n", "[host.good]\ntarget = \"root@nowhere.invalid\"\n");
+    let other = "\n[host.other]\ndescription = \"o\"\ntarget = \"ssh://root@nowhere.invalid\"\n";
+    fs::write(fleet.path("hosts/hosts.toml"), rows + other).unwrap();
+    let words = ["good and other are both at root@nowhere.invalid", "mend `target`"];
+    fleet.xtask(&["deploy", "--yes"]).expect(2, &words);
+}
+
+#[test]
 fn what_cannot_be_written_or_read_is_said() {
     let fleet = Fleet::new(&[GOOD]);
     fleet.xtask(&["build-all", "--out-link", ""]).expect(2, &["--out-link ``", "Name a folder"]);

@@ -33,6 +33,7 @@ pub fn run(flags: &Deploy, cancel: &Cancel) -> Result<u8> {
     let fleet = Fleet::open(&flags.fleet.fleet, &flags.fleet.override_input)?;
     let selection = SelectionFlags { artifact: vec!["system".into()], ..flags.selection() };
     let hosts: Vec<Host> = selection.artifacts()?.hosts(&fleet.matrix)?.into_iter().cloned().collect();
+    ensure_apart(&hosts)?;
     let waves = waves(hosts, &flags.wave)?;
     if !flags.yes && !flags.dry_activate && !answers::possible() {
         return Err(usage("there is no terminal to ask at whether machines may be changed\n  try: --yes"));
@@ -81,6 +82,19 @@ pub fn run(flags: &Deploy, cancel: &Cancel) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&document)?);
     }
     Ok(deployments::exit_code(&rows, cancel))
+}
+
+/// A machine that two rows lead to would end with the system of either.
+fn ensure_apart(hosts: &[Host]) -> Result<()> {
+    let mut known: BTreeMap<String, &Host> = BTreeMap::new();
+    for host in hosts {
+        let target = host.destination().to_string();
+        if let Some(other) = known.insert(target.clone(), host) {
+            let (a, b) = (&other.name, &host.name);
+            return Err(usage(format!("{a} and {b} are both at {target}\n  try: mend `target` in hosts/hosts.toml")));
+        }
+    }
+    Ok(())
 }
 
 /// The hosts by waves: each in the first one whose tag it has, `rest` for all others. Errors: a host is in none, or a wave has
