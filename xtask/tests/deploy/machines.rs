@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{PermissionsExt as _, symlink},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ pub struct Site {
 
 struct Machine {
     root: Utf8PathBuf,
-    port: u16,
+    address: SocketAddr,
     first: Child,
 }
 
@@ -44,8 +45,12 @@ fn succeed(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Where the ssh server of the next machine listens. The address is that machine's alone: of two that start at once on
+/// one address, each could find the same port free, and the second would be taken for the first.
+fn free_address() -> SocketAddr {
+    static MACHINES: AtomicU8 = AtomicU8::new(1);
+    let address = Ipv4Addr::new(127, 77, 0, MACHINES.fetch_add(1, Ordering::Relaxed));
+    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 
 impl Site {
@@ -130,17 +135,18 @@ impl Site {
         symlink("system-1-link", root.join("nix/var/nix/profiles/system")).unwrap();
         fs::write(root.join("nix/var/boot-default"), system.as_str()).unwrap();
         fs::write(root.join("nix/boot-id"), "first").unwrap();
-        let (key, host_key, port) = (self.fleet.path("key"), self.fleet.path("host-key"), free_port());
+        let (key, host_key, address) = (self.fleet.path("key"), self.fleet.path("host-key"), free_address());
+        let (ip, port) = (address.ip(), address.port());
         let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {host_key}\nAuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\n\
+            "ListenAddress {ip}\nPort {port}\nHostKey {host_key}\nAuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\n\
              PidFile /run/sshd.pid\nMaxStartups 100\n"
         );
         fs::write(root.join("sshd_config"), config).unwrap();
         let public = fs::read_to_string(format!("{host_key}.pub")).unwrap();
-        let known = format!("[127.0.0.1]:{port} {public}");
+        let known = format!("[{ip}]:{port} {public}");
         fs::write(self.fleet.path(&format!("known-{name}")), known).unwrap();
         let config = format!(
-            "Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n  \
+            "Host {name}\n  HostName {ip}\n  Port {port}\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n  \
              UserKnownHostsFile {}\n",
             self.fleet.path(&format!("known-{name}"))
         );
@@ -156,9 +162,9 @@ impl Site {
             .stderr(log)
             .spawn()
             .unwrap();
-        let machine = Machine { root, port, first };
+        let machine = Machine { root, address, first };
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", machine.port)).is_err() {
+        while TcpStream::connect(machine.address).is_err() {
             let log = fs::read_to_string(machine.root.join("log")).unwrap();
             assert!(began.elapsed() < Duration::from_secs(30), "no ssh server: {log}");
             sleep(Duration::from_millis(20));
