@@ -11,6 +11,7 @@ use std::{
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tempfile::TempDir;
 
 use crate::synthetic::{Fleet, Ran};
 
@@ -20,6 +21,8 @@ pub struct Site {
     names: Vec<String>,
     machines: Vec<Option<Machine>>,
     config: String,
+    /// Holds the machines, outside of the fleet: every evaluation copies that.
+    folder: TempDir,
 }
 
 struct Machine {
@@ -77,7 +80,8 @@ impl Site {
         let add =
             |text: String, n: usize| text.replace(&format!("[host.m{n}]\n"), &format!("[host.m{n}]\n{}", more(n)));
         fs::write(fleet.path("hosts/hosts.toml"), (0..count).fold(matrix, add)).unwrap();
-        let mut site = Self { fleet, names, machines: Vec::new(), config: String::new() };
+        let mut site =
+            Self { fleet, names, machines: Vec::new(), config: String::new(), folder: TempDir::new().unwrap() };
         site.names.clone().iter().for_each(|name| site.system(name, "one", &[]));
         site.fleet.xtask(&["build-all"]).expect(0, &[]);
         for file in ["key", "host-key"] {
@@ -122,7 +126,7 @@ impl Site {
 
     /// Starts the machine of a host, with the system that is built of it, and tells how ssh finds it.
     fn start(&self, name: &str, small: bool) -> (Machine, String) {
-        let root = self.fleet.path("machines").join(name);
+        let root = Utf8Path::from_path(self.folder.path()).unwrap().join(name);
         let system = self.fleet.path("result").join(name).join("system").canonicalize_utf8().unwrap();
         fs::create_dir_all(root.join("bin")).unwrap();
         if small {
