@@ -18,8 +18,8 @@ use drydock_nix::files;
 
 /// Derivations kept for each job: enough to go back and forth between a few branches.
 const MOST: usize = 4;
-/// The form of the file; others are ignored.
-const VERSION: u32 = 4;
+/// The form of the file, which is part of its name: programs of two forms do not meet.
+const VERSION: u32 = 5;
 /// How long the file of a fleet that nobody builds is kept.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -56,7 +56,6 @@ type Packed = (Digest, Option<usize>, bool, Derivation);
 /// The form on disk: a content and a cover that many jobs share is written once.
 #[derive(Default, Serialize, Deserialize)]
 struct File {
-    version: u32,
     contents: Vec<(String, Digest)>,
     covers: Vec<(Digest, Digest, Vec<usize>)>,
     jobs: BTreeMap<JobId, Vec<Packed>>,
@@ -72,7 +71,7 @@ impl Store {
     /// The file in `folder` for the fleet that Nix is given as `flake_ref`.
     pub fn within(folder: &Utf8Path, flake_ref: &str) -> Self {
         let name = Hasher::new("fleet").bytes(flake_ref.as_bytes()).finish();
-        Self { file: folder.join(format!("{name}.json")) }
+        Self { file: folder.join(format!("{name}-{VERSION}.json")) }
     }
 
     /// What was remembered; nothing, and a word about it, if the file is not what this program wrote.
@@ -84,11 +83,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Jobs::new(), None),
             Err(error) => (Jobs::new(), broken(&error)),
             Ok(bytes) => match serde_json::from_slice::<File>(&bytes) {
-                Ok(file) if file.version == VERSION => match unpack(file) {
+                Ok(file) => match unpack(file) {
                     Some(jobs) => (jobs, None),
                     None => (Jobs::new(), broken(&"it refers to what it does not hold")),
                 },
-                Ok(_) => (Jobs::new(), None),
                 Err(error) => (Jobs::new(), broken(&error)),
             },
         }
@@ -119,7 +117,7 @@ impl Store {
 }
 
 fn pack(jobs: &Jobs) -> File {
-    let mut file = File { version: VERSION, ..File::default() };
+    let mut file = File::default();
     let mut contents: HashMap<(String, Digest), usize> = HashMap::new();
     let mut covers: HashMap<Arc<Cover>, usize> = HashMap::new();
     for (id, list) in jobs {
@@ -146,7 +144,7 @@ fn pack(jobs: &Jobs) -> File {
 }
 
 fn unpack(file: File) -> Option<Jobs> {
-    let File { contents, covers, jobs, .. } = file;
+    let File { contents, covers, jobs } = file;
     let cover = |(around, shape, files): (Digest, Digest, Vec<usize>)| {
         let files = files.into_iter().map(|index| contents.get(index).cloned()).collect::<Option<_>>()?;
         Some(Arc::new(Cover { around, shape, files }))
@@ -224,8 +222,8 @@ mod tests {
     #[test]
     fn a_broken_file_is_named_and_replaced() {
         let (_dir, store) = store();
-        let dangling = r#"{"version":4,"contents":[],"covers":[],"jobs":{"a.iso":[["00000000000000000000000000000000",0,false,{"drv":"/d","out":"/o","system":"s"}]]}}"#;
-        for broken in ["{\"version\":2,\"jo", dangling] {
+        let dangling = r#"{"contents":[],"covers":[],"jobs":{"a.iso":[["00000000000000000000000000000000",0,false,{"drv":"/d","out":"/o","system":"s"}]]}}"#;
+        for broken in ["{\"contents\":[],\"jo", dangling] {
             fs::write(&store.file, broken).unwrap();
             let (jobs, word) = store.load();
             assert!(jobs.is_empty() && word.unwrap().contains(store.file.as_str()), "{broken}");
