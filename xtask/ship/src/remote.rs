@@ -44,7 +44,7 @@ pub struct Answer(Vec<(String, String)>);
 
 impl Answer {
     /// The lines of ours among those that came; `None` if the step did not come to its end.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let lines = text.lines().filter_map(|line| line.strip_prefix("@drydock "));
         let pairs: Vec<(String, String)> = lines
             .map(|line| line.split_once(' ').unwrap_or((line, "")))

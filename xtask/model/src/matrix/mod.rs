@@ -10,6 +10,7 @@ pub use draft::Draft;
 pub use folders::list as folders;
 pub use keys::Keys;
 pub use rows::defaults;
+pub use toml10::decode;
 
 use std::io::ErrorKind;
 
@@ -66,7 +67,7 @@ impl Matrix {
             )),
             _ => usage(format!("cannot read {shown}: {error}")),
         })?;
-        let text = toml10::decode(&bytes)
+        let text = decode(&bytes)
             .map_err(|problem| misconfigured(shown.as_str(), &String::from_utf8_lossy(&bytes), &[problem]))?;
         let hosts = root.join("hosts");
         let folders = folders::list(&hosts).with_context(|| format!("cannot list the folders of {hosts}"))?;
