@@ -20,7 +20,8 @@ def card() -> str:
 
 def connect(machine: "QemuMachine") -> None:
     """Gives the only card the address that DHCP would, and sees the cache."""
-    name = machine.succeed("ls /sys/class/net | grep -v lo").strip()
+    # The driver of the card may come after multi-user.target: under emulation udev is still loading modules then.
+    name = machine.wait_until_succeeds("ls /sys/class/net | grep -vx lo").strip()
     machine.succeed(f"ip link set {name} up", f"ip address replace 10.0.2.15/24 dev {name}")
     machine.wait_until_succeeds(f"curl --fail --silent --max-time 10 {CACHE}/nix-cache-info")
 
