@@ -88,10 +88,23 @@ fn wrong_use_is_said_before_anything_is_lost() {
         (&["/dev/null"], &["/dev/null is no block device", "--file"]),
         (&["no-such-device"], &["/dev/no-such-device: No such file", "lists the devices"]),
         (&["/dev/null", "--file", "x"], &["cannot be used with"]),
+        (&["--all-attached", "web=x"], &["cannot be used with"]),
         (&["--out-link", "elsewhere", "--file", "x"], &["elsewhere has no image of web", "build-all web"]),
     ];
     for (more, words) in rows {
         write(&fleet, more).expect(2, words);
+    }
+    let all: &[(&[&str], &str)] = &[
+        (&["web"], "web is not of the form HOST=DEVICE"),
+        (&["=sdb"], "=sdb is not of the form HOST=DEVICE"),
+        (&["web="], "web= is not of the form HOST=DEVICE"),
+        (&["web=no-such-device"], "/dev/no-such-device: No such file"),
+        (&["wbe=null"], "did you mean `web`"),
+        (&["web=null"], "/dev/null is no block device"),
+        (&["--file", "x"], "a value is required"),
+    ];
+    for (more, words) in all {
+        fleet.xtask(&[&["write", "--no-build", "--all-attached"], *more].concat()).expect(2, &[words]);
     }
     fleet.xtask(&["write", "wbe", "--no-build"]).expect(2, &["did you mean `web`"]);
     fleet.xtask(&["write-device", "{}"]).expect(2, &["no order of `write`"]);
@@ -157,7 +170,11 @@ struct Loop(String);
 
 impl Loop {
     fn of_size(fleet: &Fleet, size: u64) -> Self {
-        let file = fleet.path("stick.img");
+        Self::of_file(fleet, "stick.img", size)
+    }
+
+    fn of_file(fleet: &Fleet, name: &str, size: u64) -> Self {
+        let file = fleet.path(name);
         fs::File::create(&file).unwrap().set_len(size).unwrap();
         Self(run("losetup", &["--show", "--find", file.as_str()]).trim().to_owned())
     }
@@ -166,6 +183,24 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+/// A file system in memory, unmounted when dropped.
+struct Mount(Utf8PathBuf);
+
+impl Mount {
+    fn tmpfs(fleet: &Fleet, name: &str, size: &str) -> Self {
+        let folder = fleet.path(name);
+        fs::create_dir(&folder).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", folder.as_str()]);
+        Self(folder)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
     }
 }
 
@@ -206,6 +241,43 @@ fn with_loop_devices_a_person_types_the_name_back() {
     assert!(untouched());
     at_a_terminal(&fleet, &words, &[&format!("{name}\n")]).expect(0, &["is the same"]);
     assert!(!untouched());
+}
+
+fn all<'w>(devices: &[&'w str]) -> Vec<&'w str> {
+    [&["write", "--no-build", "--all-attached"], devices].concat()
+}
+
+#[test]
+#[ignore = "needs root, losetup and script; `cargo chores check` runs it as root and says where it does not"]
+fn with_loop_devices_several_are_written_and_one_that_fails_costs_itself() {
+    let fleet = fleet(3 << 20);
+    let image = fs::read(fleet.path("result/web/iso/web.iso")).unwrap();
+    let sticks = ["a.img", "b.img", "small.img"]
+        .map(|name| Loop::of_file(&fleet, name, if name == "small.img" { 1 << 20 } else { 8 << 20 }));
+    let [a, b, small] = sticks.each_ref().map(|stick| format!("web={}", stick.0));
+    let wanted = |stick: &Loop| fs::read(&stick.0).unwrap().starts_with(&image);
+    let untouched = |stick: &Loop| fs::read(&stick.0).unwrap().iter().all(|&byte| byte == 0);
+    fleet.xtask(&all(&[&a, &a, "--yes"])).expect(2, &[&sticks[0].0, "is named twice"]);
+    fleet.xtask(&all(&[&a, &small, "--yes"])).expect(2, &[&sticks[2].0]);
+    fleet.xtask(&all(&[&a, &b])).expect(2, &["no terminal to ask at"]);
+    let words = [&[env!("CARGO_BIN_EXE_drydock")], &all(&[&a, &b])[..]].concat();
+    let [first, second] = [0, 1].map(|at: usize| sticks[at].0.trim_start_matches("/dev/"));
+    for answer in [format!("{first}\n"), format!("{second} {first}\n")] {
+        at_a_terminal(&fleet, &words, &[&answer]).expect(130, &["will be lost", "nothing was written"]);
+    }
+    assert!(sticks.iter().all(untouched));
+    at_a_terminal(&fleet, &words, &[&format!("{first} {second}\n")])
+        .expect(0, &[&format!("{} can be taken out", sticks[0].0), &format!("{} can be taken out", sticks[1].0)]);
+    assert!(wanted(&sticks[0]) && wanted(&sticks[1]));
+    // A stick that keeps less than it says: its file lies where there is no room.
+    let narrow = Mount::tmpfs(&fleet, "narrow", "2m");
+    let broken = Loop::of_file(&fleet, "narrow/stick.img", 8 << 20);
+    fs::write(&sticks[0].0, vec![0; 4 << 20]).unwrap();
+    let failed = fleet.xtask(&all(&[&format!("web={}", broken.0), &a, "--yes"]));
+    assert!(!failed.stderr.contains(&format!("{} can be taken out", broken.0)));
+    failed.expect(1, &[&format!("error: {}", broken.0), &format!("{} can be taken out", sticks[0].0)]);
+    assert!(wanted(&sticks[0]));
+    drop((broken, narrow));
 }
 
 #[test]

@@ -24,14 +24,17 @@ Exit codes: 0 written and read back, 1 that failed, 2 wrong use or a device that
 3 this machine lacks something, 130 interrupted.")]
 pub struct Write {
     /// Which host
-    #[arg(value_name = "HOST")]
-    pub host: String,
+    #[arg(value_name = "HOST", required_unless_present = "all_attached")]
+    pub host: Option<String>,
     /// Which device [default: lists them and asks]
     #[arg(value_name = "DEVICE")]
     pub device: Option<Utf8PathBuf>,
     /// Write to this file in place of a device
     #[arg(long, value_name = "PATH", conflicts_with = "device")]
     pub file: Option<Utf8PathBuf>,
+    /// Write several devices side by side, after asking once
+    #[arg(long, value_name = "HOST=DEVICE", num_args = 1.., conflicts_with_all = ["host", "device", "file"])]
+    pub all_attached: Vec<String>,
     /// Do not ask; DEVICE is then a name below /dev/disk/by-id, or a loop device
     #[arg(long)]
     pub yes: bool,
@@ -49,8 +52,8 @@ pub struct Write {
 #[derive(Clone, Debug, Args)]
 #[command(hide = true)]
 pub struct WriteDevice {
-    /// The image, its hash and the device, as JSON
-    pub order: String,
+    /// Images, their hashes and the devices, as JSON
+    pub orders: String,
 }
 
 /// Bring the systems of hosts to their machines by ssh; a machine that is not confirmed goes back by itself.

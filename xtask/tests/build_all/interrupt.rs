@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM in the middle of a run.
+//! Ctrl-C, SIGTERM and SIGKILL in the middle of a run.
 
 use std::{
     fs,
@@ -41,7 +41,8 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn an_interrupted_run_leaves_no_process_and_the_old_results() {
-    for name in ["INT", "TERM"] {
+    let polite = (Some(130), None, Duration::from_secs(2));
+    for (name, ended) in [("INT", polite), ("TERM", polite), ("KILL", (None, Some(9), Duration::from_secs(5)))] {
         let fleet = Fleet::new(&[("a", "build \"a\" \"echo a > $out\"")]);
         fleet.xtask(&["build-all"]).expect(0, &[]);
         let before = fleet.results();
@@ -53,10 +54,9 @@ fn an_interrupted_run_leaves_no_process_and_the_old_results() {
         let asked = Instant::now();
         signal(&run.0, name);
         let status = run.0.wait().unwrap();
-        assert_eq!((status.code(), status.signal()), (Some(130), None), "after SIG{name}");
-        wait_until("the end of every child", Duration::from_secs(2).saturating_sub(asked.elapsed()), || {
-            alive(&fleet.nonce).is_empty()
-        });
+        let (code, by, limit) = ended;
+        assert_eq!((status.code(), status.signal()), (code, by), "after SIG{name}");
+        wait_until("the end of every child", limit.saturating_sub(asked.elapsed()), || alive(&fleet.nonce).is_empty());
         assert_eq!(fleet.results(), before);
         fleet.write(&[("a", "build \"a\" \"echo new > $out\"")]);
         fleet.xtask(&["build-all"]).expect(0, &[]);

@@ -1,8 +1,11 @@
-//! Ends every child's process group when a signal comes.
+//! Ends every child's process group when a signal comes, and when the program is killed.
 
 use std::{
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    process::{ChildStdin, Command, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
@@ -23,13 +26,35 @@ struct Shared {
     keyboard_is_lent: AtomicBool,
     leaves_tidy: AtomicBool,
     groups: Mutex<Vec<Pid>>,
+    /// Where it hears of every group; none where nobody is to look after them.
+    guard: LazyLock<Option<Mutex<ChildStdin>>>,
+}
+
+/// Ends the groups of a program that is gone without having ended them. It hears of each as `+ GROUP` when it begins and as
+/// `- GROUP` when it has ended; its input ends with the program, however that does.
+const GUARD: &str = "trap '' INT TERM HUP QUIT
+groups=
+while read -r word group; do
+  left=
+  for other in $groups; do [ $other = $group ] || left=\"$left $other\"; done
+  if [ $word = + ]; then groups=\"$left $group\"; else groups=$left; fi
+done
+end() { for group in $groups; do kill -s $1 -- -$group; done; }
+[ -n \"$groups\" ] && end TERM && sleep 1.2
+end KILL";
+
+fn guard() -> Option<Mutex<ChildStdin>> {
+    let mut command = Command::new("sh");
+    command.args(["-c", GUARD]).current_dir("/").process_group(0);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    child.ok().and_then(|child| child.stdin).map(Mutex::new)
 }
 
 impl Cancel {
     /// Listens for SIGINT, SIGTERM and SIGHUP. The first ends every child and lets the program say what was
     /// finished; the second kills everything and exits with 130 at once.
     pub fn on_signals() -> Result<Self> {
-        let cancel = Self::default();
+        let cancel = Self { inner: Arc::new(Shared { guard: LazyLock::new(guard), ..Shared::default() }) };
         let (watcher, signals) = (cancel.clone(), [libc_signal::INT, libc_signal::TERM, libc_signal::HUP]);
         let mut signals = signal_hook::iterator::Signals::new(signals).context("cannot listen for signals")?;
         thread::spawn(move || {
@@ -71,6 +96,26 @@ impl Cancel {
         for group in self.lock().iter() {
             // A group that is gone already is what we want.
             let _ = kill_process_group(*group, signal);
+        }
+    }
+
+    /// Has a child's group ended with everything else.
+    pub(super) fn begins(&self, group: Pid) {
+        self.lock().push(group);
+        self.tell('+', group);
+    }
+
+    /// Forgets a group that has ended.
+    pub(super) fn ended(&self, group: Pid) {
+        self.lock().retain(|other| *other != group);
+        self.tell('-', group);
+    }
+
+    fn tell(&self, word: char, group: Pid) {
+        if let Some(guard) = &*self.inner.guard {
+            let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that was killed cannot be helped.
+            let _ = writeln!(guard, "{word} {}", group.as_raw_nonzero());
         }
     }
 

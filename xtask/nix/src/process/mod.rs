@@ -200,7 +200,7 @@ impl Invocation {
         let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
         let (mut child, group) = self.start(stdin, cancel)?;
         let end = self.attend(&mut child, group, cancel, input, on_bytes);
-        cancel.lock().retain(|other| *other != group);
+        cancel.ended(group);
         Ok(end)
     }
 
@@ -210,7 +210,7 @@ impl Invocation {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().with_context(|| self.cannot_start())?;
         let group = Pid::from_child(&child);
-        cancel.lock().push(group);
+        cancel.begins(group);
         Ok((child, group))
     }
 

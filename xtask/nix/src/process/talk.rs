@@ -162,7 +162,7 @@ impl Drop for Talk {
         }
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
-        self.cancel.lock().retain(|other| *other != self.group);
+        self.cancel.ended(self.group);
     }
 }
 

@@ -5,11 +5,11 @@ use std::fs;
 use anyhow::Result;
 use camino::Utf8Path;
 
-use super::Built;
+use super::{Built, Wish};
 use crate::{
     answers::{self, Answers},
     diagnostic::{as_called, bytes, usage},
-    flags::Write,
+    job::HostName,
     process::Cancel,
     ship::{
         device::{self, Device},
@@ -57,15 +57,15 @@ pub fn ensure_may_ask(typed: &Utf8Path, device: &Device, yes: bool) -> Result<()
 }
 
 /// Errors: exit code 2 and the list of devices where nobody can be asked for one, and where there is none.
-pub fn ensure_may_choose(table: &[Device], flags: &Write) -> Result<()> {
+pub fn ensure_may_choose(table: &[Device], host: &HostName, yes: bool) -> Result<()> {
     let (offered, _) = judge::sort(table, 0);
-    if !offered.is_empty() && !flags.yes && answers::possible() {
+    if !offered.is_empty() && !yes && answers::possible() {
         return Ok(());
     }
     list(table, 0);
     Err(usage(match offered.is_empty() {
         true => "no device can be written\n  try: plug in a stick; one that is mounted is unmounted first".to_owned(),
-        false => format!("which device?\n  try: `cargo xtask write {} DEVICE` with one of the above", flags.host),
+        false => format!("which device?\n  try: `cargo xtask write {} DEVICE` with one of the above", host),
     }))
 }
 
@@ -86,45 +86,58 @@ pub fn may_replace(file: &Utf8Path, yes: bool, cancel: &Cancel) -> Result<bool> 
     Ok(Answers::from_terminal().next(cancel)?.as_deref() == Some("yes"))
 }
 
+/// Errors: exit code 2 where one device is named for two hosts.
+pub fn ensure_apart(devices: &[&Device]) -> Result<()> {
+    let twice = devices.iter().enumerate().find(|(at, one)| devices[..*at].iter().any(|other| other.path == one.path));
+    twice.map_or(Ok(()), |(_, device)| Err(usage(format!("{} is named twice", device.path))))
+}
+
 /// What a person agrees to. `None` if it is not agreed to.
-pub fn order(flags: &Write, image: &Built, cancel: &Cancel) -> Result<Option<Order>> {
+pub fn orders(wishes: &[Wish], images: &[Built], yes: bool, cancel: &Cancel) -> Result<Option<Vec<Order>>> {
     let answers = Answers::from_terminal();
     let table = device::attached(cancel)?;
-    let typed = match &flags.device {
-        Some(typed) => typed.clone(),
-        None => {
-            list(&table, image.size);
-            eprint!("Which device? ");
-            match answers.next(cancel)? {
-                Some(answer) if !answer.is_empty() => answer.into(),
-                _ => return Ok(None),
+    let mut devices = Vec::new();
+    for (wish, image) in wishes.iter().zip(images) {
+        let typed = match &wish.device {
+            Some(typed) => typed.clone(),
+            None => {
+                list(&table, image.size);
+                eprint!("Which device? ");
+                match answers.next(cancel)? {
+                    Some(answer) if !answer.is_empty() => answer.into(),
+                    _ => return Ok(None),
+                }
             }
-        }
-    };
-    let device = named(&typed, &table, image.size)?;
-    if !flags.yes {
-        eprintln!(
-            "\nwrite: {} ({})\n    to {}",
-            image.path.file_name().unwrap_or_default(),
-            bytes(image.size),
-            device.describe()
-        );
-        device.contents().iter().for_each(|line| eprintln!("       {line}"));
-        if device.size > judge::LARGE {
-            eprintln!("It is larger than most sticks. Is it a disk with somebody's data?");
-        }
-        eprint!("Everything on it will be lost. Type {} to go on: ", device.name);
-        if answers.next(cancel)?.as_deref() != Some(&device.name) {
+        };
+        devices.push(named(&typed, &table, image.size)?);
+    }
+    ensure_apart(&devices)?;
+    if !yes {
+        images.iter().zip(&devices).for_each(|(image, device)| show(image, device));
+        let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+        eprint!("Everything on it will be lost. Type {} to go on: ", names.join(" "));
+        let answer = answers.next(cancel)?.unwrap_or_default();
+        if answer.split_whitespace().ne(names) {
             return Ok(None);
         }
     }
-    Ok(Some(Order {
+    let order = |(image, device): (&Built, &&Device)| Order {
         image: image.path.clone(),
         size: image.size,
         sha256: image.sha256.clone(),
         device: device.path.clone().into(),
         shown: device.identity(),
-    }))
+    };
+    Ok(Some(images.iter().zip(&devices).map(order).collect()))
+}
+
+fn show(image: &Built, device: &Device) {
+    let (name, size) = (image.path.file_name().unwrap_or_default(), bytes(image.size));
+    eprintln!("\nwrite: {name} ({size})\n    to {}", device.describe());
+    device.contents().iter().for_each(|line| eprintln!("       {line}"));
+    if device.size > judge::LARGE {
+        eprintln!("It is larger than most sticks. Is it a disk with somebody's data?");
+    }
 }
 
 fn list(table: &[Device], least: u64) {

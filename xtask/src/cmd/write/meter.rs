@@ -11,8 +11,9 @@ use crate::{diagnostic::bytes, ship::medium::Stage};
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(200);
 
-/// One line, first of the writing, then of the reading; it moves where it can.
-pub struct Meter {
+/// One line, first of the writing, then of the reading; it moves where it can and is alone.
+pub struct Meter<'p> {
+    place: &'p str,
     /// Bytes of the image.
     total: u64,
     moves: bool,
@@ -23,10 +24,11 @@ pub struct Meter {
     past: Vec<String>,
 }
 
-impl Meter {
-    pub fn new(total: u64) -> Self {
-        let (moves, now) = (std::io::stderr().is_terminal(), Instant::now());
-        Self { total, moves, stage: Stage::Write, began: now, said: now, past: Vec::new() }
+impl<'p> Meter<'p> {
+    /// For so many bytes, written to a place.
+    pub fn new(place: &'p str, total: u64, is_alone: bool) -> Self {
+        let (moves, now) = (is_alone && std::io::stderr().is_terminal(), Instant::now());
+        Self { place, total, moves, stage: Stage::Write, began: now, said: now, past: Vec::new() }
     }
 
     /// So many bytes are done of a stage.
@@ -38,7 +40,7 @@ impl Meter {
         if self.said.elapsed() > if self.moves { TICK } else { SILENCE } {
             self.said = Instant::now();
             let line = line(stage, done, self.total, self.began.elapsed());
-            if self.moves { eprint!("\r{line}\x1b[K") } else { eprintln!("{line}") }
+            if self.moves { eprint!("\r{line}\x1b[K") } else { eprintln!("{}: {line}", self.place) }
         }
     }
 
@@ -55,7 +57,7 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
+impl Drop for Meter<'_> {
     /// Takes the line away, also before an error.
     fn drop(&mut self) {
         if self.moves {
