@@ -62,26 +62,26 @@ fn as_called(mut command: Command, called: &'static str) -> Command {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    BuildAll(BuildAll),
     List(List),
     Check(Check),
     NewHost(NewHost),
-    Completions(Completions),
-    Doctor(Doctor),
-    Ci(Ci),
-    Affected(Affected),
-    Diff(Diff),
+    BuildAll(BuildAll),
     Boot(Boot),
     TestVm(TestVm),
-    Matrix(Matrix),
-    Report(Report),
-    Why(Why),
     Write(Write),
     WriteDevice(WriteDevice),
-    Update(Update),
     Deploy(Deploy),
     Rollback(Rollback),
     Status(Status),
+    Update(Update),
+    Affected(Affected),
+    Diff(Diff),
+    Why(Why),
+    Matrix(Matrix),
+    Report(Report),
+    Ci(Ci),
+    Doctor(Doctor),
+    Completions(Completions),
 }
 
 /// Which fleet a verb reads.

@@ -61,8 +61,8 @@ Examples:
   cargo xtask new-host pi --system aarch64-linux --artifact system --description 'on the roof'
   cargo xtask new-host web-3 --like web-2 --description 'serves too'
 
-The files come from the fleet's templates/host/, or with --like from an existing host; live.nix
-only if there is an ISO, installed.nix only if there is a system. What is not given comes from
+The files come from the fleet's templates/host/, or with --like from an existing host; live.nix \
+only if there is an ISO, installed.nix only if there is a system. What is not given comes from \
 [defaults] in hosts/hosts.toml. `cargo xtask check web-2` then evaluates the host.")]
 pub struct NewHost {
     /// Its name: a-z, 0-9 and '-', at most 63 characters

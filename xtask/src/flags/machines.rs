@@ -23,8 +23,8 @@ Examples:
   cargo xtask boot web --no-network --snapshot     without a card; nothing is written to any disk
   cargo xtask boot web --forward 8080:80           its port 80 as port 8080 here
 
---installed without --disk: a system of the embedded fleet starts from a disk made of its closure. A NixOS
-system starts as `nixos-rebuild build-vm` starts it, and only on a machine of its own architecture; for
+--installed without --disk: a system of the embedded fleet starts from a disk made of its closure. A NixOS \
+system starts as `nixos-rebuild build-vm` starts it, and only on a machine of its own architecture; for \
 others install it to a disk first, as above.")]
 pub struct Boot {
     /// Which host
@@ -91,10 +91,10 @@ Examples:
   cargo xtask test-vm web --test install --repeat 20 how often does it pass?
   cargo xtask test-vm web --test system --interactive
 
---interactive opens the test driver's shell, a Python prompt. With a NixOS fleet: start_all() starts the
-machines, test_script() runs the test, machine.succeed(\"ls\") a command in one of them, machine.shell_interact()
-gives a shell in it. With the embedded fleet: run_test() runs the test, and the prompt names the rest. A port of
-this machine that is free is forwarded to port 22 of the machine and is printed. Ctrl-D ends the shell and the
+--interactive opens the test driver's shell, a Python prompt. With a NixOS fleet: start_all() starts the \
+machines, test_script() runs the test, machine.succeed(\"ls\") a command in one of them, machine.shell_interact() \
+gives a shell in it. With the embedded fleet: run_test() runs the test, and the prompt names the rest. A port of \
+this machine that is free is forwarded to port 22 of the machine and is printed. Ctrl-D ends the shell and the \
 machines.")]
 pub struct TestVm {
     #[command(flatten)]

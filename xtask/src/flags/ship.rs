@@ -19,8 +19,9 @@ Examples:
   cargo xtask write rescue /dev/sdb                asks before it is lost
   cargo xtask write rescue --yes /dev/disk/by-id/usb-…   asks nothing
   cargo xtask write rescue --file rescue.img       to a file in place of a device
+  cargo xtask write --all-attached web-1=sdb web-2=sdc   two side by side
 
-Exit codes: 0 written and read back, 1 that failed, 2 wrong use or a device that is not written,
+Exit codes: 0 written and read back, 1 that failed, 2 wrong use or a device that is not written, \
 3 this machine lacks something, 130 interrupted.")]
 pub struct Write {
     /// Which host
@@ -67,12 +68,11 @@ pub struct WriteDevice {
 Examples:
   cargo xtask deploy                        every host, after asking
   cargo xtask deploy 'web-*' --yes          some, without asking
-  cargo xtask deploy --tag server --wave canary,rest
-                                            those with the tag canary first, the others if all is well
+  cargo xtask deploy --wave canary,rest     the tag canary first, the others if all is well
   cargo xtask deploy web --boot --reboot    with a restart instead of a switch
 
 Where: `target` in hosts/hosts.toml, else the host's name, and ssh's own configuration.
-Exit codes: 0 all machines are as they should be, 1 some are not, 4 some went back and nothing worse happened,
+Exit codes: 0 all machines are as they should be, 1 some are not, 4 some went back and nothing worse happened, \
 5 of some it is not known what they run, 2 wrong use, 3 this machine lacks something, 130 interrupted.")]
 pub struct Deploy {
     /// Host names or globs; all hosts that have a system if none is given
