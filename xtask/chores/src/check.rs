@@ -125,6 +125,16 @@ fn checks() -> Vec<Check> {
             hindrance: without_namespaces,
             ..check("machines", &left_out("with_machines"), minutes(10))
         },
+        Check {
+            needs: &["unshare", "git"],
+            hindrance: without_namespaces,
+            ..check("faults", &["python3", "ci/tests/faults", "--runs", "26"], minutes(5))
+        },
+        Check {
+            needs: &["/usr/sbin/sshd", "ssh", "unshare"],
+            hindrance: without_namespaces,
+            ..check("builders", &["python3", "ci/tests/check-builders"], minutes(10))
+        },
         check(
             "demo-build",
             &["cargo", "xtask", "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],

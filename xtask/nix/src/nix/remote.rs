@@ -33,6 +33,15 @@ pub fn systems<'a>(line: &'a str, native: &'a str) -> impl Iterator<Item = &'a s
     field.split(',')
 }
 
+/// The value of NIX_SSHOPTS for whatever reaches builders: what the environment has comes first, and with ssh the first
+/// counts. Nix sets none of these, and ssh would wait for a password, or for a machine that has lost its power, for ever.
+/// A daemon's ssh does not hear of it.
+pub fn ssh_options() -> String {
+    let own = std::env::var("NIX_SSHOPTS").unwrap_or_default();
+    let options = "-o BatchMode=yes -o ConnectTimeout=8 -o ServerAliveInterval=5 -o ServerAliveCountMax=2";
+    format!("{own} {options}").trim().to_owned()
+}
+
 /// Asks every builder for a sign of life, all at once, each under a deadline of ten seconds.
 pub fn probe(version: Version, lines: &[String], cancel: &Cancel) -> Vec<Probe> {
     lines.par_iter().map(|line| ask(version, line, cancel)).collect()
@@ -42,10 +51,8 @@ fn ask(version: Version, line: &str, cancel: &Cancel) -> Probe {
     let mut fields = line.split_whitespace();
     let uri = fields.next().unwrap_or_default();
     let key = fields.nth(1).filter(|&key| key != "-");
-    // Nix sets neither: without them ssh may wait for a password or for minutes.
-    let options = format!("{} -o BatchMode=yes -o ConnectTimeout=8", std::env::var("NIX_SSHOPTS").unwrap_or_default());
     let invocation = Invocation::new(argv::store_info(version, Some(&store_uri(uri, key)))).timeout(DEADLINE);
-    let answer = match invocation.env("NIX_SSHOPTS", options.trim()).capture(cancel) {
+    let answer = match invocation.env("NIX_SSHOPTS", ssh_options()).capture(cancel) {
         Ok(said) if said.end.is_success() => Ok(said.elapsed),
         Ok(said) if said.end == End::TimedOut => Err(format!("no answer in {} s", DEADLINE.as_secs())),
         Ok(said) => {

@@ -15,6 +15,7 @@ use crate::{
     nix::{
         Nix,
         argv::{self, BuildOptions},
+        remote,
         reply::PathInfo,
     },
     process::{Cancel, End, Invocation},
@@ -67,7 +68,8 @@ pub fn realise(
     }
     let drvs: Vec<&str> = wanted.iter().copied().collect();
     let mut watched = Watched::new(timings, process);
-    let end = watched.watch(&Invocation::new(argv::build(&drvs, options)), cancel, tell)?;
+    let build = Invocation::new(argv::build(&drvs, options)).env("NIX_SSHOPTS", remote::ssh_options());
+    let end = watched.watch(&build, cancel, tell)?;
     // The question after an interrupt must still be answered, so it does not listen to it.
     let unheard = Cancel::default();
     watched.settle(end == End::Cancelled);

@@ -111,6 +111,12 @@ impl Watched {
     /// Takes in one event; true if what a watcher sees has changed.
     fn take(&mut self, event: Event, tell: &mut dyn FnMut(Update<'_>)) -> bool {
         match event {
+            // A builder behind ssh-ng:// tells of the build once more, as one of its own.
+            Event::BuildStarted { id, drv, machine }
+                if machine.is_empty() && self.machines.get(&drv).is_some_and(|machine| !machine.is_empty()) =>
+            {
+                self.running.insert(id, Running::Build(drv));
+            }
             Event::BuildStarted { id, drv, machine } => {
                 let mark = self.begin(id, What::Build, Running::Build(drv.clone()), &drv);
                 self.timings.tell(mark, |span| span.machine = machine.clone());
@@ -133,6 +139,7 @@ impl Watched {
                 self.begin(id, What::Wait, Running::Wait(format!("{what} {name}")), path);
             }
             Event::Stopped { id } => {
+                self.counters.remove(&id);
                 if let Some(mark) = self.marks.remove(&id) {
                     self.timings.end(mark, true);
                 }
@@ -152,7 +159,10 @@ impl Watched {
                 return false;
             }
             Event::Counter { id, counts } => {
-                self.counters.insert(id, counts);
+                // The first is this Nix's own; while it runs, builders behind ssh-ng:// tell of theirs.
+                if self.counters.values().all(|other| *other != counts) {
+                    self.counters.insert(id, counts);
+                }
                 return false;
             }
             Event::Progress { id, done, expected, running } => match self.counters.get(&id) {
@@ -181,11 +191,18 @@ impl Watched {
                 return false;
             }
         }
-        let of =
-            |kind: fn(&Running) -> bool| self.running.values().filter(move |running| kind(running)).map(Running::name);
-        self.activity.building = of(|running| matches!(running, Running::Build(_))).collect();
-        self.activity.copying = of(|running| matches!(running, Running::Copy(_))).collect();
-        self.activity.waits = of(|running| matches!(running, Running::Wait(_))).collect();
+        let of = |kind: fn(&Running) -> bool| {
+            let mut names = Vec::new();
+            for name in self.running.values().filter(|running| kind(running)).map(Running::name) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            names
+        };
+        self.activity.building = of(|running| matches!(running, Running::Build(_)));
+        self.activity.copying = of(|running| matches!(running, Running::Copy(_)));
+        self.activity.waits = of(|running| matches!(running, Running::Wait(_)));
         true
     }
 }
@@ -227,6 +244,33 @@ mod tests {
         }
         let tail = &watched.tails["/d.drv"];
         assert_eq!((tail.len(), tail.back().map(String::as_str)), (TAIL, Some("999")));
+    }
+
+    #[test]
+    fn what_a_builder_behind_ssh_ng_tells_of_itself_is_no_second_build() {
+        let mut watched = Watched::default();
+        let drv = || "/nix/store/ll543dya45jydyims1x4d6cs2qak9rsv-linux-6.1.drv".to_owned();
+        let start = |id, machine: &str| Event::BuildStarted { id, drv: drv(), machine: machine.into() };
+        let progress = |id, done, expected| Event::Progress { id, done, expected, running: 0 };
+        let events = [
+            Event::Counter { id: 1, counts: Counts::Builds },
+            start(2, "ssh-ng://b1"),
+            Event::Counter { id: 3, counts: Counts::Builds },
+            start(4, ""),
+            Event::LogLine { id: 4, line: "make".into() },
+            progress(1, 5, 9),
+            progress(3, 0, 1),
+        ];
+        for event in events {
+            watched.take(event, &mut |_| ());
+        }
+        assert_eq!(watched.machines[&drv()], "ssh-ng://b1");
+        assert_eq!((watched.activity.builds, &watched.activity.building[..]), ((5, 9), &["linux-6.1".to_owned()][..]));
+        assert_eq!(watched.tails[&drv()], ["make"]);
+        watched.take(Event::Stopped { id: 1 }, &mut |_| ());
+        watched.take(Event::Counter { id: 9, counts: Counts::Builds }, &mut |_| ());
+        watched.take(progress(9, 1, 2), &mut |_| ());
+        assert_eq!(watched.activity.builds, (1, 2));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A run: a fleet and how it is worked on. Its jobs are evaluated, realised, tested and published from here.
 
+mod builders;
 mod clock;
 mod recall;
 mod records;
@@ -27,6 +28,7 @@ use crate::{
     timings::Timings,
 };
 
+pub use builders::Builders;
 pub use stages::Derived;
 
 /// How the jobs of a run are evaluated and realised.

@@ -7,17 +7,17 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use camino::Utf8PathBuf;
 
-use super::{Finished, Run, clock::Clock, stages::Realise};
+use super::{Finished, Run, builders::Builders, clock::Clock, stages::Realise};
 use crate::{
     eval::{self, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome, Reads},
     memory::Evaluated,
     nix::argv::BuildOptions,
     progress::Event,
-    realise::{self, Update},
+    realise::{self, Realised, Update},
     record::{JobRecord, StageSeconds},
 };
 
@@ -112,8 +112,13 @@ impl<'a> Records<'a> {
         self.run.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
-    /// Realises a batch in one Nix process.
-    pub fn realise(&self, batch: &[(JobId, Derivation)], build: &BuildOptions) -> Result<()> {
+    /// Realises a batch in one Nix process, and in another what failed while a remote builder died.
+    pub fn realise(
+        &self,
+        batch: &[(JobId, Derivation)],
+        builders: &Builders<'_>,
+        complete: &dyn Fn(&mut BuildOptions),
+    ) -> Result<()> {
         let began = Instant::now();
         let ids = || batch.iter().map(|(id, _)| id.clone()).collect();
         let mut tell = |update: Update<'_>| match update {
@@ -125,7 +130,22 @@ impl<'a> Records<'a> {
             }
             Update::Started { .. } | Update::Log { .. } => {}
         };
-        for realised in realise::realise(self.run, batch, build, &mut tell)? {
+        let mut attempt = |batch: &[(JobId, Derivation)]| {
+            let mut build = builders.options();
+            complete(&mut build);
+            Ok::<_, Error>((realise::realise(self.run, batch, &build, &mut tell)?, build))
+        };
+        let (mut ended, mut build) = attempt(batch)?;
+        let has_failed = |realised: &Realised| matches!(realised.outcome, Outcome::Failed(_));
+        while ended.iter().any(has_failed) && !self.run.cancel.is_set() && builders.have_died_since(&build) {
+            let failed: Vec<Realised> = ended.extract_if(.., |realised| has_failed(realised)).collect();
+            let is_failed = |id: &JobId| failed.iter().any(|realised| realised.id == *id);
+            let again: Vec<_> = batch.iter().filter(|(id, _)| is_failed(id)).cloned().collect();
+            let (realised, used) = attempt(&again)?;
+            ended.extend(realised);
+            build = used;
+        }
+        for realised in ended {
             if let Some(info) = realised.info {
                 let sizes = (Some(info.size), Some(info.closure_size));
                 self.record(&realised.id, |record| (record.size, record.closure_size) = sizes);

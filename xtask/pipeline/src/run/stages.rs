@@ -1,21 +1,19 @@
 //! Evaluates the jobs of a run and realises them, both at once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{OnceLock, mpsc},
     thread,
 };
 
 use anyhow::Result;
 
-use super::{Finished, Run, clock::Clock, cores, recall::Recall, records::Records};
+use super::{Finished, Run, builders::Builders, clock::Clock, cores, recall::Recall, records::Records};
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED},
     eval::{self, Limits, Sources},
     job::{Artifact, Derivation, Failure, Job, JobId, Outcome, Target},
-    nix::{Builder, argv::BuildOptions, remote},
     process::Cancel,
-    progress::Event,
     results,
     schedule::{self, Width},
 };
@@ -118,58 +116,26 @@ impl Run<'_> {
         records: &Records<'_>,
     ) -> Result<()> {
         let realisers = REALISERS.min(jobs.len());
-        let chosen: OnceLock<Result<BuildOptions>> = OnceLock::new();
+        let chosen: OnceLock<Result<Builders<'_>>> = OnceLock::new();
         let realise = |batch: Vec<(JobId, Derivation)>, last: bool| {
             // The error itself is told below.
-            let Ok(build) = chosen.wait() else { return Ok(()) };
+            let Ok(builders) = chosen.wait() else { return Ok(()) };
             self.options.roots.as_deref().map_or(Ok(()), results::make_roots)?;
             let share = if last { 1 } else { realisers };
-            let mut build = build.clone();
-            build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
-            build.out_link = self.options.roots.as_deref().map(results::new_root);
-            records.realise(&batch, &build)
+            records.realise(&batch, builders, &|build| {
+                build.max_jobs = build.max_jobs.or_else(|| u32::try_from(cores().div_ceil(share)).ok());
+                build.out_link = self.options.roots.as_deref().map(results::new_root);
+            })
         };
         thread::scope(|scope| {
             // Builders that have to be asked answer while hosts are evaluated.
             scope.spawn(|| {
-                let choose = || self.choose_builders(jobs);
+                let choose = || Builders::ask(self, jobs);
                 let _ = chosen.set(self.timings.step("ask who can build", choose));
             });
             Stages { run: self, recall, records, realise: &realise }.pass(jobs, realisers, ready)
         })?;
         chosen.into_inner().map_or(Ok(()), |chosen| chosen.map(drop))
-    }
-
-    /// Asks the remote builders whether they live, has Nix use only those, and says who builds for the systems
-    /// that are not this machine's own, before anybody waits for them.
-    pub fn choose_builders(&self, jobs: &[Job]) -> Result<BuildOptions> {
-        let note = |text| self.progress.tell(Event::Note(text));
-        let mut build = self.options.build.clone();
-        let settings = self.nix.settings(self.cancel)?;
-        let lines = build.builders.as_deref().map_or_else(|| settings.builders(), remote::lines);
-        let probes = remote::probe(self.nix.version, &lines, self.cancel);
-        let live: Vec<String> =
-            probes.iter().filter(|probe| probe.answer.is_ok()).map(|probe| probe.line.clone()).collect();
-        for probe in &probes {
-            if let Err(why) = &probe.answer {
-                note(format!("warning: builder {} is left out: {why}\n  try: `cargo xtask doctor`", probe.uri));
-            }
-        }
-        if live.len() < probes.len() {
-            build.builders = Some(live.join(" ; "));
-        }
-        let systems: BTreeSet<&str> = jobs.iter().map(|job| job.system.as_str()).collect();
-        for system in systems {
-            note(match settings.builder_of(system, &live) {
-                Builder::Native => continue,
-                Builder::Remote => format!("{system}: built by remote builders"),
-                Builder::Emulated => {
-                    format!("{system}: builders run emulated here (binfmt), 8 to 15 times slower than native ones")
-                }
-                Builder::Nobody(why) => format!("warning: {why}"),
-            });
-        }
-        Ok(build)
     }
 }
 

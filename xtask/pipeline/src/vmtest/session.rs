@@ -27,7 +27,7 @@ use crate::{
     nix::{Settings, argv::BuildOptions, drv, remote},
     progress::Event,
     record::{JobRecord, StageSeconds},
-    run::{Derived, Finished, Run},
+    run::{Builders, Derived, Finished, Run},
     timings::What,
 };
 
@@ -62,7 +62,7 @@ impl Run<'_> {
         let evaluate = began.elapsed().as_secs_f64();
         let choices = self.timings.step("try KVM where it matters", || self.accelerators(jobs, &derived, how.wish))?;
         self.progress.expect(jobs.len());
-        let build = self.timings.step("ask who can build", || self.choose_builders(jobs))?;
+        let build = self.timings.step("ask who can build", || Builders::ask(self, jobs))?.options();
         let settings = self.nix.settings(self.cancel)?;
         let session = Session { run: self, how, settings, choices, build };
         session.announcement().into_iter().for_each(|line| self.progress.tell(Event::Note(line)));
