@@ -325,15 +325,33 @@ pub fn inspect(out: &Utf8Path, artifact: Artifact) -> Result<Option<(Utf8PathBuf
 /// SHA-256 of files, in hexadecimal; several are read at once.
 pub fn sha256(files: &[Utf8PathBuf], cancel: &Cancel) -> Result<BTreeMap<Utf8PathBuf, String>> {
     let one = |file: &Utf8PathBuf| -> Result<(Utf8PathBuf, String)> {
-        let text = Invocation::new(argv::sha256(&[file.as_str()])).read(cancel)?;
-        Ok((file.clone(), text.trim().to_owned()))
+        let ask = Invocation::new(argv::sha256(&[file.as_str()]));
+        let text = ask.read(cancel)?;
+        let sum = sum(&text).with_context(|| format!("`{}` printed no SHA-256 but {text:?}", ask.display()))?;
+        Ok((file.clone(), sum.to_owned()))
     };
     files.into_par_iter().map(one).collect()
+}
+
+/// A SHA-256 in hexadecimal that is all there is in a text.
+fn sum(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_sum_is_none() {
+        let whole = "a".repeat(64);
+        let rows = [(format!("{whole}\n"), true), (whole[1..].to_owned(), false), (String::new(), false)];
+        for (text, expected) in rows {
+            assert_eq!(sum(&text).is_some(), expected, "{text}");
+        }
+        assert!(sum(&whole.replace('a', "z")).is_none());
+    }
 
     #[test]
     fn a_run_that_publishes_nothing_takes_away_what_it_made_and_no_more() {
