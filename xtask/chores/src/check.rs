@@ -135,6 +135,11 @@ fn checks() -> Vec<Check> {
             hindrance: without_namespaces,
             ..check("builders", &["python3", "ci/tests/check-builders"], minutes(10))
         },
+        Check {
+            needs: &["unshare"],
+            hindrance: without_namespaces,
+            ..check("shards", &["python3", "ci/tests/check-shards"], minutes(5))
+        },
         check(
             "demo-build",
             &["cargo", "xtask", "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],

@@ -1,10 +1,20 @@
 //! Pushes what is built to a binary cache while other things are built.
 
-use std::sync::{PoisonError, mpsc::Receiver};
+use std::{
+    collections::BTreeSet,
+    sync::{PoisonError, mpsc::Receiver},
+};
 
 use camino::Utf8PathBuf;
 
-use crate::{diagnostic::counted, nix::argv, process::Invocation, progress::Event, record::NotPushed, run::Run};
+use crate::{
+    diagnostic::counted,
+    nix::{Nix, argv},
+    process::Invocation,
+    progress::Event,
+    record::NotPushed,
+    run::Run,
+};
 
 /// Where finished outputs go, with everything that they refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +50,27 @@ impl Cache {
 
     /// Pushes what comes, as much at once as is there, until nothing more will come.
     pub fn follow(&self, run: &Run<'_>, outs: &Receiver<Utf8PathBuf>) {
+        let (mut seen, mut pushed) = (BTreeSet::new(), 0);
         while let Ok(first) = outs.recv() {
-            let batch: Vec<Utf8PathBuf> = [first].into_iter().chain(outs.try_iter()).collect();
-            self.push(run, &batch);
+            let came: BTreeSet<Utf8PathBuf> = [first].into_iter().chain(outs.try_iter()).collect();
+            let new: Vec<&str> = came.difference(&seen).map(|out| out.as_str()).collect();
+            // A builder that failed may leave something, too.
+            let invalid = Nix::invalid(&new, run.cancel).unwrap_or_default();
+            let is_valid = |path: &&str| !invalid.iter().any(|other| other == path);
+            let batch: Vec<Utf8PathBuf> = new.into_iter().filter(is_valid).map(Into::into).collect();
+            if !batch.is_empty() && self.push(run, &batch) {
+                pushed += batch.len();
+            }
+            seen.extend(batch);
+        }
+        if pushed > 0 {
+            let count = counted(pushed, "output");
+            run.progress.tell(Event::Line(format!("pushed {count} with everything below")));
         }
     }
 
-    /// Pushes these. A failure is told and fails nothing: what was built is there all the same.
-    pub fn push(&self, run: &Run<'_>, outs: &[Utf8PathBuf]) {
+    /// Pushes these; true if it did. A failure is told and fails nothing: what was built is there all the same.
+    fn push(&self, run: &Run<'_>, outs: &[Utf8PathBuf]) -> bool {
         let paths = outs.iter().map(|out| out.as_str());
         let push = Invocation::new(match self {
             Self::Store(store) => argv::copy_to(store, paths),
@@ -56,11 +79,8 @@ impl Cache {
         let count = counted(outs.len(), "output");
         let said = run.timings.step("push what is built", || push.capture(run.cancel));
         let why = match said {
-            _ if run.cancel.is_set() => return,
-            Ok(said) if said.end.is_success() => {
-                run.progress.tell(Event::Line(format!("pushed {count} with everything below")));
-                return;
-            }
+            _ if run.cancel.is_set() => return false,
+            Ok(said) if said.end.is_success() => return true,
             Ok(said) => format!("{}: {}", said.end, said.stderr.trim()),
             Err(error) => format!("{error:#}"),
         };
@@ -68,6 +88,7 @@ impl Cache {
         run.progress.tell(Event::Line(format!("warning: not pushed: {count} ({why})\n  to repeat it: {reproduce}")));
         let failed = NotPushed { paths: outs.to_vec(), why, reproduce };
         run.not_pushed.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
+        false
     }
 }
 

@@ -34,6 +34,16 @@ fn what_is_pushed_is_fetched_elsewhere() {
     fleet.xtask(&["build-all", "a", "--push", &cache]).expect(0, &["1 present", "pushed 1 output"]);
 }
 
+/// What only a build needs is not in the closure of what it builds, and would be built again by every other machine.
+#[test]
+fn what_only_builds_need_is_pushed_too() {
+    let tool = "build \"tool\" \"echo tool > $out\"";
+    let with = |name: &str| format!("build \"{name}\" \"read -r x < ${{{tool}}}; echo $x > $out\"");
+    let fleet = Fleet::new(&[("a", &with("a")), ("b", &with("b"))]);
+    let cache = format!("file://{}", fleet.path("cache"));
+    fleet.xtask(&["build-all", "--push", &cache]).expect(0, &["2 built", "pushed 3 outputs"]);
+}
+
 #[test]
 fn a_command_is_given_the_paths() {
     let fleet = fleet();

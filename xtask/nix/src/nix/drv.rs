@@ -8,7 +8,16 @@ pub fn inputs(text: &[u8]) -> Vec<String> {
     let Some(start) = memmem::find(text, b"],[") else { return Vec::new() };
     // Inputs end where the system follows the list of sources: `],"x86_64-linux",`.
     let end = memmem::find(&text[start + 2..], b"],\"").map_or(text.len(), |at| start + 2 + at);
-    let part = &text[start..end];
+    paths(&text[start..end])
+}
+
+/// The paths of a derivation's outputs, which come first; none of one whose outputs are known only when they are built.
+pub fn outputs(text: &[u8]) -> Vec<String> {
+    paths(&text[..memmem::find(text, b"],[").unwrap_or(0)])
+}
+
+/// The texts in quotes that are paths.
+fn paths(part: &[u8]) -> Vec<String> {
     let quotes: Vec<usize> = memchr::memchr_iter(b'"', part).collect();
     let words = quotes.chunks_exact(2).map(|pair| &part[pair[0] + 1..pair[1]]);
     words.filter(|word| word.starts_with(b"/")).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
@@ -26,6 +35,15 @@ pub fn demands_kvm(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_of_a_derivation() {
+        let text = br#"Derive([("dev","/nix/store/d","",""),("out","/nix/store/o","","")],[("/nix/store/a.drv",["out"])],[],"x","/b",[],[])"#;
+        assert_eq!(outputs(text), ["/nix/store/d", "/nix/store/o"]);
+        let floating = br#"Derive([("out","","r:sha256","")],[("/nix/store/a.drv",["out"])],[],"x","/b",[],[])"#;
+        assert_eq!(outputs(floating), [] as [&str; 0]);
+        assert_eq!(outputs(b"Derive("), [] as [&str; 0]);
+    }
 
     #[test]
     fn inputs_of_a_derivation() {

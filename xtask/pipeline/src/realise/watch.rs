@@ -38,6 +38,10 @@ pub enum Update<'a> {
         drv: &'a str,
         machine: &'a str,
     },
+    /// A builder ended, well or not.
+    Ended {
+        drv: &'a str,
+    },
     /// A line of a builder's log.
     Log {
         drv: &'a str,
@@ -143,8 +147,10 @@ impl Watched {
                 if let Some(mark) = self.marks.remove(&id) {
                     self.timings.end(mark, true);
                 }
-                if self.running.remove(&id).is_none() {
-                    return false;
+                match self.running.remove(&id) {
+                    Some(Running::Build(drv)) => tell(Update::Ended { drv: &drv }),
+                    Some(_) => {}
+                    None => return false,
                 }
             }
             Event::LogLine { id, line } => {

@@ -3,19 +3,20 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    fs,
     sync::{Mutex, MutexGuard, PoisonError, mpsc::Sender},
     time::Instant,
 };
 
 use anyhow::{Error, Result};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Finished, Run, builders::Builders, clock::Clock, stages::Realise};
 use crate::{
     eval::{self, Limits, Reply, Sources},
     job::{Derivation, Job, JobId, Outcome, Reads},
     memory::Evaluated,
-    nix::argv::BuildOptions,
+    nix::{argv::BuildOptions, drv},
     progress::Event,
     realise::{self, Realised, Update},
     record::{JobRecord, StageSeconds},
@@ -112,6 +113,18 @@ impl<'a> Records<'a> {
         self.run.progress.tell(Event::Ended(id.clone(), outcome));
     }
 
+    /// Has pushed what the builder of a derivation left: also what only other builds need, so that no other machine
+    /// builds it again.
+    fn push(&self, drv: &str) {
+        let Some(finished) = &self.finished else { return };
+        // What is not there was not built, or is still on another machine, or in a store that has no files here.
+        for out in fs::read(drv).map(|text| drv::outputs(&text)).unwrap_or_default() {
+            if Utf8Path::new(&out).exists() {
+                let _ = finished.send(out.into());
+            }
+        }
+    }
+
     /// Realises a batch in one Nix process, and in another what failed while a remote builder died.
     pub fn realise(
         &self,
@@ -128,6 +141,7 @@ impl<'a> Records<'a> {
                 let name = drv.get("/nix/store/".len() + 33..).unwrap_or(drv).trim_end_matches(".drv");
                 self.run.progress.tell(Event::Line(format!("{name}> {line}")));
             }
+            Update::Ended { drv } => self.push(drv),
             Update::Started { .. } | Update::Log { .. } => {}
         };
         let mut attempt = |batch: &[(JobId, Derivation)]| {

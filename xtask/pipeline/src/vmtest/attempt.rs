@@ -131,7 +131,7 @@ impl Test<'_> {
             Update::Log { drv: from, line } if from == drv => take(line),
             Update::Activity(activity) if !seen => say(Said::Now(&format!("first {activity}"))),
             Update::Note(text) => take(&text),
-            Update::Started { .. } | Update::Log { .. } | Update::Activity(_) => {}
+            Update::Started { .. } | Update::Ended { .. } | Update::Log { .. } | Update::Activity(_) => {}
         };
         let batch = [(self.id.clone(), self.derivation.clone())];
         let realised = realise::realise(self.run, &batch, &options, &mut tell)?;

@@ -4,6 +4,7 @@ use std::{
     cell::OnceCell,
     collections::BTreeMap,
     fs,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -70,7 +71,12 @@ impl Run<'_> {
         let passed = jobs.iter().filter(|job| job.outcome.is_success()).filter_map(|job| job.derivation.as_ref());
         let outs: Vec<Utf8PathBuf> =
             passed.map(|derivation| derivation.out.clone()).filter(|out| out.exists()).collect();
-        self.options.push.iter().filter(|_| !outs.is_empty()).for_each(|cache| cache.push(self, &outs));
+        if let Some(cache) = &self.options.push {
+            let (finished, all) = mpsc::channel();
+            outs.into_iter().for_each(|out| drop(finished.send(out)));
+            drop(finished);
+            cache.follow(self, &all);
+        }
         self.progress.finish();
         let seconds = StageSeconds { evaluate, build: began.elapsed().as_secs_f64() - evaluate, ..Default::default() };
         Ok(Finished { jobs, seconds })
