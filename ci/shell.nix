@@ -20,6 +20,7 @@
       shellcheck
       statix
       (python3.withPackages (python: [
+        python.fastjsonschema
         python.mypy
         python.pyflakes
       ]))

@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_printed_for_programs_is_left_to_the_schema() {
+        let mut rows = rows(&[State::Confirmed, State::Failed, State::RolledBack, State::NotTried, State::Unknown]);
+        (rows[0].old, rows[0].new) = (Some("/nix/store/x-old".into()), Some("/nix/store/x-new".into()));
+        let fleet = drydock_model::samples::record().fleet;
+        let document = Document { version: 1, command: "deploy", fleet: &fleet, hosts: &rows };
+        drydock_model::samples::keep("deploy", &serde_json::to_string(&document).unwrap());
+    }
+
+    #[test]
     fn failures_come_first() {
         let text = table(&rows(&[State::Confirmed, State::Failed]));
         let expected = "h1  failed          1.0 s  it is down\n      try: again\nh0  confirmed       1.0 s\n\

@@ -11,6 +11,7 @@ use std::{
 };
 
 use camino::Utf8PathBuf;
+use drydock_model::samples::keep;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,7 +68,12 @@ impl Fleet {
 /// The record's only job.
 fn job(output: &Output) -> Value {
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
-    record["jobs"][0].clone()
+    let job = record["jobs"][0].clone();
+    keep(
+        &format!("test-vm-{}-{}", job["outcome"]["status"], job["test"]["place"]).replace('"', ""),
+        &record.to_string(),
+    );
+    job
 }
 
 const PASSES: &str =

@@ -145,6 +145,11 @@ fn checks() -> Vec<Check> {
             &["cargo", "xtask", "build-all", "--fleet", "demo", "--out-link", "target/xtask/ci/result"],
             minutes(20),
         ),
+        // After the tests and demo-build, which leave it what they wrote.
+        Check {
+            hindrance: without_fastjsonschema,
+            ..check("schema", &["python3", "ci/tests/check-schema"], minutes(2))
+        },
         check("demo-local", &["cargo", "xtask", "ci", "--local", "--fleet", "demo", "--no-tests"], minutes(20)),
         check("demo-boot", &["cargo", "xtask", "test-vm", "--fleet", "demo", "--all"], minutes(20)),
     ]
@@ -162,6 +167,13 @@ fn without_axe() -> Option<&'static str> {
     };
     (!is_there("playwright-core") || !is_there("axe-core"))
         .then_some("`npm install --no-save --prefix target/xtask/page playwright-core axe-core` has not been run")
+}
+
+fn without_fastjsonschema() -> Option<&'static str> {
+    // The script knows where the module may lie.
+    let script = fleet::workspace()?.join("ci/tests/check-schema");
+    let asked = Invocation::new(["python3", script.as_str(), "--help"]).capture(&Cancel::default());
+    (!asked.is_ok_and(|said| said.end.is_success())).then_some("the Python module `fastjsonschema` is not installed")
 }
 
 fn as_another_than_root() -> Option<&'static str> {

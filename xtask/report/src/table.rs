@@ -148,7 +148,7 @@ fn summary(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
-    use drydock_model::samples::record as sample;
+    use drydock_model::samples::{keep, record as sample};
 
     use super::*;
     use crate::{
@@ -192,18 +192,6 @@ FAILED to build: c.system, d.system
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
     }
 
-    /// Every key of a value, at any depth.
-    fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
-        match value {
-            serde_json::Value::Object(map) => map.iter().for_each(|(key, inner)| {
-                found.insert(key.clone());
-                keys(inner, found);
-            }),
-            serde_json::Value::Array(list) => list.iter().for_each(|inner| keys(inner, found)),
-            _ => {}
-        }
-    }
-
     /// A job and a span in which no field is absent; a new one has to be added here.
     fn complete() -> (JobRecord, Span) {
         let (drv, out, system) = ("/nix/store/x-f.drv".into(), "/nix/store/x-f".into(), "x86_64-linux".to_owned());
@@ -216,7 +204,7 @@ FAILED to build: c.system, d.system
             passed: 1,
             subtests: vec![Subtest { name: "boots".into(), seconds: Some(1.5), depth: 0 }],
             files: vec!["log.txt".into()],
-            screens: vec![Screen { boot: "vm".into(), passed: true, file: "vm.png".into(), sha256: "00".into() }],
+            screens: vec![Screen { boot: "vm".into(), passed: true, file: "vm.png".into(), sha256: "0".repeat(64) }],
         };
         let job = JobRecord {
             job: JobId::try_from("f.tests.live".to_owned()).unwrap(),
@@ -228,7 +216,7 @@ FAILED to build: c.system, d.system
             machine: Some("ssh://arm".into()),
             size: Some(1),
             closure_size: Some(2),
-            image: Some(Image { file: "f.iso".into(), size: 1, sha256: "00".into() }),
+            image: Some(Image { file: "f.iso".into(), size: 1, sha256: "0".repeat(64) }),
             test: Some(test),
         };
         let span = Span {
@@ -246,17 +234,10 @@ FAILED to build: c.system, d.system
     }
 
     #[test]
-    fn every_field_of_a_record_is_documented() {
-        let docs = include_str!("../../../docs/record.md");
-        let words: Vec<&str> = docs.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-        let mut fields = std::collections::BTreeSet::new();
+    fn a_record_in_which_no_field_is_absent_is_left_to_the_schema() {
         let (mut record, (job, span)) = (sample(), complete());
         record.jobs.push(job);
         record.spans.push(span);
-        keys(&serde_json::to_value(record).unwrap(), &mut fields);
-        assert!(fields.len() >= 51, "the sample holds every kind of outcome: {fields:?}");
-        for field in fields {
-            assert!(words.contains(&field.as_str()), "docs/record.md does not mention `{field}`");
-        }
+        keep("complete", &serde_json::to_string(&record).unwrap());
     }
 }

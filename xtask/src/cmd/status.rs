@@ -158,6 +158,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_printed_for_programs_is_left_to_the_schema() {
+        let row = |machine, error| Row {
+            host: "h".parse().unwrap(),
+            target: "h".into(),
+            wanted: Some("/nix/store/x".into()),
+            up_to_date: Some(true),
+            days_behind: Some(1),
+            machine,
+            error,
+        };
+        let rows = [row(Some(Machine::default()), None), row(None, Some("it is down".into()))];
+        let text = serde_json::to_string(&Document { version: 1, hosts: &rows }).unwrap();
+        drydock_model::samples::keep("status", &text);
+    }
+
+    #[test]
     fn days_are_read_from_versions_and_locks() {
         let rows = [
             ("26.05.19700101.abc", None),

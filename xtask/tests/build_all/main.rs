@@ -7,6 +7,7 @@ mod interrupt;
 mod push;
 mod synthetic;
 
+use drydock_model::samples::keep;
 use serde_json::Value;
 use synthetic::Fleet;
 
@@ -53,6 +54,7 @@ fn the_record_names_everything_that_ran_and_how_long_it_took() {
         ("d", "build \"d\" \"echo > $out\""),
     ]);
     let ran = fleet.xtask(&["build-all", "--json"]).expect(1, &[]);
+    keep("build-all", &ran.stdout);
     let record: Value = serde_json::from_str(&ran.stdout).unwrap();
     let spans = record["spans"].as_array().unwrap();
     let [a, first, c] = ["a", "first", "c"].map(|name| format!("{name}-{}", fleet.nonce));
@@ -201,5 +203,6 @@ fn a_dirty_tree_is_said_to_be_one() {
     let dirty = record(fleet.xtask(&["build-all", "--json"]).expect(0, &[]));
     assert_eq!(dirty["dirty"], true);
     let manifest = std::fs::read_to_string(fleet.path("result/manifest.json")).unwrap();
+    keep("manifest", &manifest);
     assert_eq!(serde_json::from_str::<Value>(&manifest).unwrap()["results"][0]["dirty"], true);
 }
