@@ -24,8 +24,9 @@
         python.mypy
         python.pyflakes
       ]))
-      # What checks the workflows.
+      # What checks the workflows and the book.
       actionlint
+      mdbook
       zizmor
     ];
   };

@@ -1,6 +1,8 @@
 //! Everything that can be typed after `cargo xtask`: clap types and their help texts, nothing else.
 
 mod ci;
+#[cfg(test)]
+mod commands;
 mod compare;
 mod completions;
 mod hosts;

@@ -97,6 +97,7 @@ fn checks() -> Vec<Check> {
         ),
         Check { needs: &["bash", "jq", "awk"], ..installer },
         check("harness", &["python3", "ci/tests/check-harness"], minutes(2)),
+        Check { needs: &["mdbook"], ..check("book", &["python3", "ci/tests/check-book"], minutes(2)) },
         check("tests", &["cargo", "test", "--locked"], minutes(20)),
         Check {
             needs: &["chromium"],
