@@ -152,6 +152,10 @@ fn checks() -> Vec<Check> {
             ..check("schema", &["python3", "ci/tests/check-schema"], minutes(2))
         },
         check("demo-local", &["cargo", "xtask", "ci", "--local", "--fleet", "demo", "--no-tests"], minutes(20)),
+        Check {
+            needs: &["bash", "git", "nix", "qemu-system-x86_64"],
+            ..check("tutorial", &["python3", "ci/tests/check-tutorial"], minutes(20))
+        },
         check("demo-boot", &["cargo", "xtask", "test-vm", "--fleet", "demo", "--all"], minutes(20)),
     ]
 }

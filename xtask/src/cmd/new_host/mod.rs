@@ -16,7 +16,7 @@ use crate::{
     fleet::{self, FleetFolder},
     job::{Artifact, HostName},
     matrix::{self, Draft, Host, Matrix},
-    process::Cancel,
+    process::{Cancel, quote},
 };
 
 /// A matrix that does not exist yet begins with this.
@@ -48,7 +48,8 @@ pub fn run(flags: &NewHost, cancel: &Cancel) -> Result<u8> {
         text += &format!("not added to Git, without which Nix does not see them: {reason}\n");
     }
     let first = place.shown(&format!("{folder}/default.nix"));
-    text += &format!("next: edit {first}, then `cargo xtask check {name}`\n");
+    let fleet = if flags.fleet == "." { String::new() } else { format!(" --fleet {}", quote(&flags.fleet)) };
+    text += &format!("next: edit {first}, then `cargo xtask check {name}{fleet}`\n");
     io::stdout().lock().write_all(as_called(&text).as_bytes())?;
     Ok(DONE)
 }
