@@ -141,7 +141,7 @@ mod tests {
         (rows[0].old, rows[0].new) = (Some("/nix/store/x-old".into()), Some("/nix/store/x-new".into()));
         let fleet = drydock_model::samples::record().fleet;
         let document = Document { version: 1, command: "deploy", fleet: &fleet, hosts: &rows };
-        drydock_model::samples::keep("deploy", &serde_json::to_string(&document).unwrap());
+        drydock_model::samples::keep("deployment.deploy", &serde_json::to_string(&document).unwrap());
     }
 
     #[test]

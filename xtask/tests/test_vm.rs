@@ -70,7 +70,7 @@ fn job(output: &Output) -> Value {
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
     let job = record["jobs"][0].clone();
     keep(
-        &format!("test-vm-{}-{}", job["outcome"]["status"], job["test"]["place"]).replace('"', ""),
+        &format!("run.test-vm-{}-{}", job["outcome"]["status"], job["test"]["place"]).replace('"', ""),
         &record.to_string(),
     );
     job

@@ -15,6 +15,18 @@ pub fn keep(name: &str, json: &str) {
     written.expect("the folder for what is built can be written");
 }
 
+/// A failure of which everything is known.
+pub fn failure() -> Failure {
+    Failure {
+        stage: Stage::Evaluate,
+        message: "no such thing".into(),
+        position: Some(Position { file: "hosts/c/default.nix".into(), line: 3, column: Some(5) }),
+        drv: Some("/nix/store/x-c.drv".into()),
+        log_tail: vec!["the last line".into()],
+        reproduce: "nix eval".into(),
+    }
+}
+
 /// A span without a machine.
 pub fn span(what: What, name: &str, start: f64, end: f64) -> Span {
     Span {

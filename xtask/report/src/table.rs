@@ -238,6 +238,6 @@ FAILED to build: c.system, d.system
         let (mut record, (job, span)) = (sample(), complete());
         record.jobs.push(job);
         record.spans.push(span);
-        keep("complete", &serde_json::to_string(&record).unwrap());
+        keep("run.complete", &serde_json::to_string(&record).unwrap());
     }
 }

@@ -63,3 +63,26 @@ struct Document<'a> {
     #[serde(flatten)]
     compared: &'a Compared,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::hosts::{HostChange, JobChange};
+
+    #[test]
+    fn what_is_printed_for_programs_is_left_to_the_schema() {
+        let derivation = drydock_model::samples::record().jobs.into_iter().find_map(|job| job.derivation);
+        let job = JobChange {
+            id: "a.iso".to_owned().try_into().unwrap(),
+            status: Status::Broken,
+            old: derivation.clone(),
+            new: derivation,
+            failure: Some(drydock_model::samples::failure()),
+            old_failure: Some(drydock_model::samples::failure()),
+        };
+        let host = HostChange { host: "a".parse().unwrap(), status: Status::Broken, jobs: vec![job] };
+        let compared = Compared { base: "0123".into(), revision: "main".into(), hosts: vec![host] };
+        let text = serde_json::to_string(&Document { version: 1, compared: &compared }).unwrap();
+        drydock_model::samples::keep("affected", &text);
+    }
+}

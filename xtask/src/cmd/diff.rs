@@ -47,3 +47,37 @@ struct Document<'a> {
     version: u32,
     hosts: &'a [HostDifference],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{nixos::Delta, packages::Change, snapshot::Difference};
+
+    #[test]
+    fn what_is_printed_for_programs_is_left_to_the_schema() {
+        let one = || vec!["1".to_owned()];
+        let change = || Some(vec![Change { name: "glibc".into(), old: one(), new: one(), in_both: false }]);
+        let delta = || Some(Delta { added: one(), removed: one(), changed: one() });
+        let difference = Difference {
+            packages: change(),
+            built_from: change(),
+            environment: change(),
+            units: delta(),
+            users: delta(),
+            kernel_parameters: delta(),
+            ports: delta(),
+            closure_size: (Some(1), None),
+            unknown: one(),
+        };
+        let host = |difference, failure| HostDifference {
+            host: "a".parse().unwrap(),
+            against: "0123".into(),
+            differs: true,
+            difference,
+            failure,
+        };
+        let hosts = [host(Some(difference), None), host(None, Some(drydock_model::samples::failure()))];
+        let text = serde_json::to_string(&Document { version: 1, hosts: &hosts }).unwrap();
+        drydock_model::samples::keep("diff", &text);
+    }
+}

@@ -85,5 +85,7 @@ missing  nix-kvm  found
 This machine cannot build the whole fleet /f: 1 thing(s) missing above.
 ";
         assert_eq!(table(&findings, "/f", false), expected);
+        let report = Report { version: 1, ready: false, findings: &findings };
+        drydock_model::samples::keep("doctor", &serde_json::to_string(&report).unwrap());
     }
 }

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_empty_cells_are_dashes() {
         let text = r#"
-            host.a = { description = "first", system = "x86_64-linux", artifacts = ["system"] }
+            host.a = { description = "first", system = "x86_64-linux", artifacts = ["system"], target = "root@a" }
             host.long-name = { description = "zwölf", system = "i686-linux", artifacts = ["system", "iso"], live = "m" }
         "#;
         let matrix = Matrix::parse(text, &["a".to_owned(), "long-name".to_owned()]).unwrap();
@@ -80,5 +80,8 @@ a          x86_64-linux  system      -     -      -     first
 long-name  i686-linux    iso,system  m     -      -     zwölf
 ";
         assert_eq!(table(&matrix.hosts.iter().collect::<Vec<_>>()), expected);
+        let hosts = matrix.hosts.iter().map(|host| Row { host, jobs: host.jobs() }).collect();
+        let text = serde_json::to_string(&Listing { version: 1, root: "/f", hosts }).unwrap();
+        drydock_model::samples::keep("list", &text);
     }
 }

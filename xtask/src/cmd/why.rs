@@ -121,5 +121,11 @@ read 2 files of 90 when it was evaluated:
   hosts/web/live.nix  (only iso)
 ";
         assert_eq!(render(&answer("web", &ids, &explained, Some(90))), expected);
+        let off = [NextRun::Off { reason: "none".into() }, NextRun::New]
+            .map(|next_run| Explanation { next_run, files: None });
+        for (name, explained) in [("why.known", explained), ("why.off", off)] {
+            let text = serde_json::to_string(&answer("web", &ids, &explained, Some(90))).unwrap();
+            drydock_model::samples::keep(name, &text);
+        }
     }
 }

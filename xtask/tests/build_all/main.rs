@@ -54,7 +54,7 @@ fn the_record_names_everything_that_ran_and_how_long_it_took() {
         ("d", "build \"d\" \"echo > $out\""),
     ]);
     let ran = fleet.xtask(&["build-all", "--json"]).expect(1, &[]);
-    keep("build-all", &ran.stdout);
+    keep("run.build-all", &ran.stdout);
     let record: Value = serde_json::from_str(&ran.stdout).unwrap();
     let spans = record["spans"].as_array().unwrap();
     let [a, first, c] = ["a", "first", "c"].map(|name| format!("{name}-{}", fleet.nonce));

@@ -61,7 +61,7 @@ fn a_cache_that_cannot_be_written_fails_no_build() {
     let words = ["1 built", "warning: not pushed: 1 output", "to repeat it: nix ", "copy --to file:///proc/nowhere"];
     let ran =
         fleet.xtask_with(&[("DRYDOCK_PUSH", "file:///proc/nowhere")], &["build-all", "a", "--json"]).expect(0, &words);
-    drydock_model::samples::keep("not-pushed", &ran.stdout);
+    drydock_model::samples::keep("run.not-pushed", &ran.stdout);
     let record: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     let out = fleet.path("result/a/system").read_link_utf8().unwrap();
     assert_eq!(record["not_pushed"][0]["paths"], serde_json::json!([out]));

@@ -94,7 +94,7 @@ fn with_machines_twenty_at_once_cost_each_other_nothing() {
     assert!(before.iter().all(|id| !id.is_empty()));
     let again = site.xtask(&args).expect(1, &["20 hosts: 17 unchanged, 1 rolled back, 2 failed"]);
     assert_eq!(ids(), before);
-    drydock_model::samples::keep("deploy-machines", &again.stdout);
+    drydock_model::samples::keep("deployment.machines", &again.stdout);
     let record: Value = serde_json::from_str(&again.stdout).unwrap();
     let states: Vec<&str> =
         record["hosts"].as_array().unwrap().iter().map(|row| row["state"].as_str().unwrap()).collect();
@@ -249,7 +249,7 @@ fn with_machines_status_tells_and_rollback_goes_back() {
     site.end("m1");
     let ran = site.xtask(&["status", "--json"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    drydock_model::samples::keep("status-machines", &ran.stdout);
+    drydock_model::samples::keep("status.machines", &ran.stdout);
     let status: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(status["hosts"][0]["up_to_date"], false);
     assert!(status["hosts"][1]["error"].as_str().unwrap().contains("Connection refused"), "{status}");

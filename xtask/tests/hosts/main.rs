@@ -64,7 +64,9 @@ fn the_matrix_names_exactly_what_the_flake_defines() {
         fs::create_dir(fleet.path("hosts").join(host)).unwrap();
         fs::write(fleet.path("hosts").join(host).join("default.nix"), "{ version = \"1\"; services = { }; }").unwrap();
     }
-    let listed: Value = serde_json::from_str(&fleet.xtask(&["list", "--json"]).expect(0, &[]).stdout).unwrap();
+    let listed = fleet.xtask(&["list", "--json"]).expect(0, &[]).stdout;
+    drydock_model::samples::keep("list.fleet", &listed);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
     let hosts = listed["hosts"].as_array().unwrap().iter();
     let ours: BTreeSet<&str> =
         hosts.flat_map(|host| host["jobs"].as_array().unwrap()).map(|job| job.as_str().unwrap()).collect();

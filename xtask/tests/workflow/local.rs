@@ -109,6 +109,7 @@ fn a_shared_file_affects_exactly_its_users() {
     repository.write("shared/text.nix", "\"changed\"\n");
     let (code, stdout, stderr) = repository.xtask(&["affected", "--base", "HEAD", "--json"]);
     assert_eq!(code, Some(0), "{stderr}");
+    drydock_model::samples::keep("affected.fleet", &stdout);
     let document: Value = serde_json::from_str(&stdout).unwrap();
     let hosts = document["hosts"].as_array().unwrap().iter();
     let found: Vec<String> =
@@ -147,7 +148,7 @@ fn an_engine_without_a_matrix_of_data_shares_the_plan_among_its_runners() {
     check(repository.xtask(&merge), 0, &["3 records merged, 0 jobs failed"], &[]);
     // A runner that left no record is a failure, not silence.
     let record = repository.root.join(format!("all/entries/{system}-runner-2.json"));
-    drydock_model::samples::keep("ci-entry", &std::fs::read_to_string(&record).unwrap());
+    drydock_model::samples::keep("run.ci-entry", &std::fs::read_to_string(&record).unwrap());
     std::fs::remove_file(record).unwrap();
     let (code, stdout, _) = repository.xtask(&merge);
     assert_eq!(code, Some(1));
