@@ -116,7 +116,7 @@ impl FleetFolder {
         let here = std::env::current_dir().context("cannot tell the current folder")?;
         let here = Utf8PathBuf::from_path_buf(here)
             .map_err(|dir| usage(format!("the current folder {} is not UTF-8", dir.display())))?;
-        Self::locate(text, &here, workspace().as_deref())
+        Self::locate(text, &here, origin().as_deref())
     }
 
     /// Reads the matrix of the fleet.
@@ -131,18 +131,19 @@ impl FleetFolder {
         path.strip_prefix(&here).map(Utf8Path::to_owned).unwrap_or(path)
     }
 
-    fn locate(text: &str, here: &Utf8Path, workspace: Option<&Utf8Path>) -> Result<Self> {
-        let has_matrix = |dir: &&Utf8Path| dir.join(matrix::FILE).is_file();
+    fn locate(text: &str, here: &Utf8Path, origin: Option<&Utf8Path>) -> Result<Self> {
+        // Whatever it is: a fleet further up must not be taken for one whose matrix cannot be read.
+        let has_matrix = |dir: &&Utf8Path| dir.join(matrix::FILE).symlink_metadata().is_ok();
         if text == "demo" {
             let above = here.ancestors().map(|dir| dir.join("ci/demo")).find(|dir| has_matrix(&dir.as_path()));
-            let root = workspace.map(|dir| dir.join("ci/demo")).filter(|dir| has_matrix(&dir.as_path())).or(above);
+            let root = origin.map(|dir| dir.join("ci/demo")).filter(|dir| has_matrix(&dir.as_path())).or(above);
             let root = root.ok_or_else(|| {
                 usage("the embedded fleet ci/demo is not here\n  Run `cargo xtask` inside a clone of the repository.")
             })?;
             return Ok(Self { root, as_path: true }.resolved());
         }
         if text == "." {
-            let root = here.ancestors().find(has_matrix).or(workspace).unwrap_or(here);
+            let root = here.ancestors().find(has_matrix).unwrap_or(here);
             return Ok(Self { root: root.to_owned(), as_path: false }.resolved());
         }
         let (path, as_path) = match text.strip_prefix("path:") {
@@ -185,15 +186,21 @@ impl FleetFolder {
     }
 }
 
-/// The workspace of this program: Cargo says it at run time; where the program is started without Cargo,
-/// it is where it was compiled, if that is still there.
+/// The clone of this repository that is worked in: Cargo says it, or the current folder lies in it.
 pub fn workspace() -> Option<Utf8PathBuf> {
-    let run = std::env::var("CARGO_MANIFEST_DIR").ok();
-    let built = Some(env!("CARGO_MANIFEST_DIR").to_owned());
-    let crates = [run, built].into_iter().flatten().map(Utf8PathBuf::from);
-    crates
-        .flat_map(|dir| dir.ancestors().map(Utf8Path::to_owned).collect::<Vec<_>>())
-        .find(|dir| dir.join("xtask/Cargo.toml").is_file())
+    let cargo = std::env::var("CARGO_MANIFEST_DIR").ok().map(Utf8PathBuf::from);
+    let here = std::env::current_dir().ok().and_then(|dir| Utf8PathBuf::from_path_buf(dir).ok());
+    [cargo, here].into_iter().flatten().find_map(|dir| clone_around(&dir))
+}
+
+/// The same, and where there is none, the clone that this program was compiled in, if that is still there. It is good for
+/// what comes with the program, the embedded fleet, and nothing else: another clone may be somebody else's.
+pub fn origin() -> Option<Utf8PathBuf> {
+    workspace().or_else(|| clone_around(Utf8Path::new(env!("CARGO_MANIFEST_DIR"))))
+}
+
+fn clone_around(dir: &Utf8Path) -> Option<Utf8PathBuf> {
+    dir.ancestors().find(|dir| dir.join("xtask/Cargo.toml").is_file()).map(Utf8Path::to_owned)
 }
 
 #[cfg(test)]
@@ -238,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_any_fleet_it_is_the_one_the_program_came_with() {
+    fn outside_of_any_fleet_the_embedded_one_is_found_and_no_other() {
         let (root, _dir) = tree();
-        assert_eq!(FleetFolder::locate(".", "/".into(), Some(&root)).unwrap().root, root);
+        assert_eq!(FleetFolder::locate(".", "/".into(), Some(&root)).unwrap().root, "/");
         assert_eq!(FleetFolder::locate("demo", "/".into(), Some(&root)).unwrap().root, root.join("ci/demo"));
     }
 
