@@ -34,7 +34,7 @@ pub fn require(cancel: &Cancel) -> Result<()> {
 }
 
 fn script() -> Result<camino::Utf8PathBuf> {
-    let root = fleet::origin()
-        .ok_or_else(|| lacking("ci/setup is part of the repository; run this inside a clone of it"))?;
+    let root =
+        fleet::origin().ok_or_else(|| lacking("ci/setup is part of the repository; run this inside a clone of it"))?;
     Ok(root.join("ci/setup"))
 }

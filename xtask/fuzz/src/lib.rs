@@ -105,7 +105,7 @@ pub fn record(data: &[u8]) {
     trace::render(&records::spans(records.iter()));
     junit::render(&records);
     assert!(markdown::render(&records, "", &History::default(), 1000).len() <= 1000);
-    let page = page::render(&records, &History::default(), None, &|_| None);
+    let page = page::render(&records, &History::default(), None, &[], &|_| None);
     assert!(!page.contains("<script") && !page.contains("NaN"), "{page}");
     let again = serde_json::to_string(&records[0]).unwrap();
     assert_eq!(serde_json::to_string(&serde_json::from_str::<Record>(&again).unwrap()).unwrap(), again);

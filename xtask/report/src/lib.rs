@@ -3,6 +3,7 @@
 pub mod github;
 pub mod history;
 pub mod junit;
+pub mod machines;
 pub mod markdown;
 pub mod page;
 pub mod records;

@@ -16,7 +16,7 @@ use crate::{
     process::{Cancel, Invocation, on_path},
     record::Record,
     report::{
-        github, junit, markdown,
+        github, junit, machines, markdown,
         page::{self, Comparison},
         records, trace,
     },
@@ -25,6 +25,7 @@ use crate::{
 
 pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
     let records = records::read_all(&flags.records)?;
+    let machines = flags.status.as_deref().map(machines::read).transpose()?.unwrap_or_default();
     let history = History::read(&history::file(flags.history.as_deref()));
     let kept = flags.open.then(|| history::file(None).with_file_name("report.html"));
     let html = flags.html.clone().or(kept);
@@ -33,7 +34,7 @@ pub fn run(flags: &Report, cancel: &Cancel) -> Result<u8> {
         if cancel.is_set() {
             return Ok(INTERRUPTED);
         }
-        write(file, &page::render(&records, &history, comparison.flatten().as_ref(), &records::picture))?;
+        write(file, &page::render(&records, &history, comparison.flatten().as_ref(), &machines, &records::picture))?;
         if flags.open {
             open(file, cancel)?;
         }

@@ -105,6 +105,9 @@ pub struct Report {
     /// Say in the fleet page what changed since the merge base with this revision
     #[arg(long, value_name = "REV")]
     pub base: Option<String>,
+    /// Say in the fleet page what machines run; FILE has what `status --json` printed
+    #[arg(long, value_name = "FILE")]
+    pub status: Option<Utf8PathBuf>,
     /// The fleet that --base is about: a folder with flake.nix and hosts/hosts.toml, or `demo`
     #[arg(long, value_name = "PATH", default_value = ".", requires = "base")]
     pub fleet: String,

@@ -16,6 +16,7 @@ use crate::{
     diagnostic::{bytes, counted},
     history::History,
     job::{Failure, HostName, Outcome, Stage, Target},
+    machines::Running,
     record::{JobRecord, Record, Screen},
     records::spans,
 };
@@ -36,11 +37,12 @@ pub struct Comparison {
     pub unchanged: usize,
 }
 
-/// The page. `picture` gives the bytes of a screen, if they are there and what the record says.
+/// The page. `machines` is what runs on them, if that was asked; `picture` gives the bytes of a screen, if they are there and what the record says.
 pub fn render(
     records: &[Record],
     history: &History,
     comparison: Option<&Comparison>,
+    machines: &[Running],
     picture: &dyn Fn(&Screen) -> Option<Vec<u8>>,
 ) -> String {
     // What was done later counts, where two records have the same job.
@@ -72,6 +74,7 @@ pub fn render(
                 main style=(format!("--columns:{}", columns.len())) {
                     (failures(&hosts))
                     (grid(&hosts, &columns, picture))
+                    (running(machines))
                     (timeline::render(&spans(records.iter().copied())))
                 }
                 footer { "Written by Drydock. The page is complete in itself: it loads nothing and needs no script." }
@@ -79,6 +82,19 @@ pub fn render(
         }
     };
     page.into_string()
+}
+
+fn running(machines: &[Running]) -> Markup {
+    html! {
+        @if !machines.is_empty() {
+            h2 { "What machines run" }
+            ul.machines {
+                @for (host, (class, words)) in machines.iter().map(|running| (&running.host, running.words())) {
+                    li class=(class) { @if let Some(host) = host { b { (host) } } " " (shown(&words, 1000)) }
+                }
+            }
+        }
+    }
 }
 
 fn verdict(jobs: &[&JobRecord]) -> (&'static str, String) {

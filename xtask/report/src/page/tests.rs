@@ -12,7 +12,7 @@ use crate::{
 const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\xd0\0\0\x01\x90";
 
 fn page(records: &[Record]) -> String {
-    let page = render(records, &History::default(), None, &|_| Some(PICTURE.to_vec()));
+    let page = render(records, &History::default(), None, &[], &|_| Some(PICTURE.to_vec()));
     well_formed(&page);
     page
 }
@@ -102,7 +102,7 @@ fn everything_known_of_a_run_is_there() {
     }
     let changes = [("a".parse().unwrap(), vec![("packages:".to_owned(), vec!["~ nix 2.25 -> 2.26".to_owned()])])];
     let comparison = Comparison { base: "0123456789abcdef".into(), changes: changes.into(), unchanged: 4 };
-    let page = render(&[record], &history, Some(&comparison), &|_| None);
+    let page = render(&[record], &history, Some(&comparison), &[], &|_| None);
     well_formed(&page);
     for needle in [
         "<h1 class=\"bad\">3 of 5 jobs failed</h1>",
@@ -136,7 +136,7 @@ fn each_boot_is_shown_and_failures_first() {
     assert!(page[first..].starts_with("<figure class=\"bad\"><img src=\"data:image/png;base64,iVBORw0KGgo"));
     assert_eq!((page.matches("<figure").count(), page.matches("width=\"720\" height=\"400\"").count()), (16, 16));
     assert!(page.contains("alt=\"The screen of machine-001, test live, boot uefi-cdrom, which failed\""));
-    let without = render(&[record], &History::default(), None, &|_| None);
+    let without = render(&[record], &History::default(), None, &[], &|_| None);
     assert!(without.contains("16 pictures not there any more"));
 }
 
@@ -180,14 +180,14 @@ fn text_of_others_cannot_break_it() {
 fn three_hundred_hosts_make_a_page_below_two_megabytes() {
     let jobs = |outcome: &dyn Fn(usize) -> Outcome| (0..300).flat_map(|n| host(n, &outcome(n))).collect::<Vec<_>>();
     let record = |jobs| Record { jobs, ..samples::record() };
-    let none = |record| render(&[record], &History::default(), None, &|_| None);
+    let none = |record| render(&[record], &History::default(), None, &[], &|_| None);
     let good = none(record(jobs(&|_| Outcome::Built)));
     assert!(good.len() < 2_000_000, "{}", good.len());
     let log: Vec<String> = (0..30).map(|_| "x".repeat(500)).collect();
     let bad = none(record(jobs(&|n| Outcome::Failed(failure(&format!("{n} {}", "y".repeat(5000)), &log)))));
     assert!(bad.len() < 4_000_000, "{}", bad.len());
     let large = [PICTURE, &[0; 90_000]].concat();
-    let many = render(&[record(jobs(&|_| Outcome::Built))], &History::default(), None, &|_| Some(large.clone()));
+    let many = render(&[record(jobs(&|_| Outcome::Built))], &History::default(), None, &[], &|_| Some(large.clone()));
     assert!(many.len() < 11_000_000 && many.contains("left out: the page has many"), "{}", many.len());
 }
 
@@ -195,4 +195,20 @@ fn three_hundred_hosts_make_a_page_below_two_megabytes() {
 fn a_page_of_nothing_says_so_and_the_style_is_small() {
     assert!(page(&[]).contains("Nothing was to be done"));
     assert!(STYLE.len() < 30_000, "{}", STYLE.len());
+}
+
+#[test]
+fn what_machines_run_is_shown_where_it_was_asked() {
+    let running = |host: &str, error: Option<&str>| Running {
+        host: Some(host.parse().unwrap()),
+        version: "26.05<".into(),
+        error: error.map(str::to_owned),
+        ..Running::default()
+    };
+    let machines = [running("web", None), running("db", Some("it is \u{202e}down"))];
+    let page = render(&[samples::record()], &History::default(), None, &machines, &|_| None);
+    well_formed(&page);
+    assert!(page.contains("What machines run") && page.contains("<b>web</b> 26.05&lt;"), "{page}");
+    assert!(page.contains("<li class=\"bad\"><b>db</b> no answer"), "{page}");
+    assert!(!render(&[samples::record()], &History::default(), None, &[], &|_| None).contains("What machines run"));
 }

@@ -54,7 +54,7 @@ pub fn make(flags: &flags::Merge) -> Result<(String, usize)> {
     write(&flags.out.join("comment.md"), &format!("{}\n{comment}", github::MARKER))?;
     write(
         &flags.out.join("page/index.html"),
-        &page::render(&records, &history, comparison(&plan).as_ref(), &records::picture),
+        &page::render(&records, &history, comparison(&plan).as_ref(), &[], &records::picture),
     )?;
     write(&flags.out.join("junit.xml"), &junit::render(&records))?;
     learn(&mut history, &records);
