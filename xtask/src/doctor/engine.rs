@@ -40,7 +40,7 @@ pub fn examine(needs: &Needs, kvm: &Receiver<Kvm>, cancel: &Cancel) -> Vec<Findi
     // A builder that is down builds for nobody.
     let live: Vec<String> = probes.iter().filter(|probe| probe.answer.is_ok()).map(|p| p.line.clone()).collect();
     findings.extend(systems(needs, &settings, &live, cancel));
-    findings.extend(probes.into_iter().map(builder));
+    findings.extend(probes.into_iter().map(|probe| builder(probe, settings.get("system"))));
     findings.extend(features(&settings, kvm.recv().ok().as_ref()));
     findings
 }
@@ -93,12 +93,29 @@ fn systems(needs: &Needs, settings: &Settings, live: &[String], cancel: &Cancel)
     systems.par_iter().map(|system| emulation::examine(system, needed(system), settings, live, cancel)).collect()
 }
 
-fn builder(probe: remote::Probe) -> Finding {
+fn builder(probe: remote::Probe, native: &str) -> Finding {
     let advice = "check `ssh` to it as the user who runs Nix builds (root where there is a daemon), its host key, \
                   and that Nix is on its PATH; or take it out of `builders`";
-    match probe.answer {
-        Ok(took) => Finding::ok(format!("builder {}", probe.uri), format!("answers in {:.1} s", took.as_secs_f64())),
-        Err(why) => Finding::warn(format!("builder {}", probe.uri), why, advice),
+    let name = format!("builder {}", probe.uri);
+    let life = match probe.answer {
+        Ok(life) => life,
+        Err(why) => return Finding::warn(name, why, advice),
+    };
+    let systems: Vec<&str> = remote::systems(&probe.line, native).collect();
+    let mut words = format!("{}, answers in {:.1} s", systems.join(" "), life.took.as_secs_f64());
+    let features = remote::features(&probe.line);
+    for (what, text) in
+        [("Nix", life.version.as_str()), ("features", features)].iter().filter(|(_, text)| !text.is_empty())
+    {
+        words += &format!(", {what} {text}");
+    }
+    match life.trusts {
+        true => Finding::ok(name, words),
+        false => Finding::warn(
+            name,
+            format!("{words}; it does not trust this user, and takes nothing that is not signed"),
+            "put the user whom ssh logs in as into `trusted-users` in its nix.conf",
+        ),
     }
 }
 

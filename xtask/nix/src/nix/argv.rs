@@ -232,8 +232,9 @@ pub fn sandbox_probe(system: &str, number: u128) -> Vec<String> {
         "derivation {{ name = \"drydock-probe-{number}\"; system = \"{system}\"; builder = \"/bin/sh\"; \
          args = [ \"-c\" \": > $out\" ]; }}"
     );
-    let head = ["build", "--no-link", "--option", "sandbox-fallback", "false", "--impure", "--expr", &expression];
-    nix(head)
+    // Here, and by no remote builder.
+    let here = ["build", "--no-link", "--builders", "", "--max-jobs", "1", "--option", "sandbox-fallback", "false"];
+    nix(here.into_iter().chain(["--impure", "--expr", &expression]))
 }
 
 /// What a person runs to see one derivation fail again.
@@ -368,7 +369,7 @@ mod tests {
         check(&add_roots("/r", &["/a", "/b"]), "nix-store --realise --add-root /r /a /b");
         check(
             &sandbox_probe("s", 7),
-            "nix … build --no-link --option sandbox-fallback false --impure --expr 'derivation { name = \"drydock-probe-7\"; system = \"s\"; builder = \"/bin/sh\"; args = [ \"-c\" \": > $out\" ]; }'",
+            "nix … build --no-link --builders '' --max-jobs 1 --option sandbox-fallback false --impure --expr 'derivation { name = \"drydock-probe-7\"; system = \"s\"; builder = \"/bin/sh\"; args = [ \"-c\" \": > $out\" ]; }'",
         );
         check(&own_log("/a.drv"), "nix … log --option substituters '' /a.drv");
         check(&sha256(&["/a"]), "nix … hash file --type sha256 --base16 /a");

@@ -17,8 +17,18 @@ pub struct Probe {
     /// The builder's line, as in machines(5).
     pub line: String,
     pub uri: String,
-    /// How long it took to answer, or why it did not.
-    pub answer: Result<Duration, String>,
+    /// What it answered, or why it did not.
+    pub answer: Result<Life, String>,
+}
+
+/// A builder's sign of life.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub took: Duration,
+    /// The version of its Nix; empty behind `ssh://`, which does not tell.
+    pub version: String,
+    /// False if it does not take unsigned paths from this user, without which it can build little.
+    pub trusts: bool,
 }
 
 /// Lines of machines(5) from one text, as the setting `builders` holds them; `@file` is not followed.
@@ -53,7 +63,7 @@ fn ask(version: Version, line: &str, cancel: &Cancel) -> Probe {
     let key = fields.nth(1).filter(|&key| key != "-");
     let invocation = Invocation::new(argv::store_info(version, Some(&store_uri(uri, key)))).timeout(DEADLINE);
     let answer = match invocation.env("NIX_SSHOPTS", ssh_options()).capture(cancel) {
-        Ok(said) if said.end.is_success() => Ok(said.elapsed),
+        Ok(said) if said.end.is_success() => Ok(life(&format!("{}{}", said.stdout, said.stderr), said.elapsed)),
         Ok(said) if said.end == End::TimedOut => Err(format!("no answer in {} s", DEADLINE.as_secs())),
         Ok(said) => {
             let lines: Vec<&str> = said.stderr.lines().map(str::trim).filter(|l| !l.starts_with("Store URL")).collect();
@@ -62,6 +72,17 @@ fn ask(version: Version, line: &str, cancel: &Cancel) -> Probe {
         Err(error) => Err(format!("{error:#}")),
     };
     Probe { line: line.to_owned(), uri: uri.to_owned(), answer }
+}
+
+/// Understands what `nix store info` prints.
+fn life(text: &str, took: Duration) -> Life {
+    let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap_or_default().trim();
+    Life { took, version: value("Version:").to_owned(), trusts: value("Trusted:") != "0" }
+}
+
+/// The system features that a builder's line offers, comma-separated; empty where it names none.
+pub fn features(line: &str) -> &str {
+    line.split_whitespace().nth(5).filter(|field| *field != "-").unwrap_or_default()
 }
 
 /// machines(5): a bare host name means ssh, and the key is a parameter of the store.
@@ -95,5 +116,20 @@ mod tests {
         assert_eq!(lines, ["ssh://a x86_64-linux,aarch64-linux - 4", "ssh://b"]);
         assert_eq!(systems(&lines[0], "n").collect::<Vec<_>>(), ["x86_64-linux", "aarch64-linux"]);
         assert_eq!(systems(&lines[1], "n").collect::<Vec<_>>(), ["n"]);
+        assert_eq!(features("ssh://a x86_64-linux - 4 1 kvm,big-parallel - -"), "kvm,big-parallel");
+        assert_eq!([features("ssh://a"), features("ssh://a - - - - -")], [""; 2]);
+    }
+
+    #[test]
+    fn a_sign_of_life() {
+        let rows = [
+            ("Store URL: ssh-ng://\nVersion: 2.26.3\nTrusted: 1\n", "2.26.3", true),
+            ("Store URL: ssh-ng://x\nVersion: 2.18.1\nTrusted: 0\n", "2.18.1", false),
+            ("Store URL: ssh://x\n", "", true),
+        ];
+        for (text, version, trusts) in rows {
+            let life = life(text, Duration::ZERO);
+            assert_eq!((life.version.as_str(), life.trusts), (version, trusts), "{text}");
+        }
     }
 }
