@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use crate::{
     diagnostic::{DONE, FAILED, INTERRUPTED, as_called, counted},
-    job::HostName,
+    job::{Derivation, HostName, Outcome},
     matrix::Host,
-    process::Cancel,
-    record::FleetRecord,
+    nix::argv,
+    process::{Cancel, Invocation},
+    record::{FleetRecord, JobRecord},
     ship::guard::{Ended, State},
 };
 
@@ -48,7 +49,7 @@ impl Row {
     }
 
     pub fn is_good(&self) -> bool {
-        matches!(self.state, State::Unchanged | State::Confirmed)
+        matches!(self.state, State::Unchanged | State::Confirmed | State::Installed)
     }
 }
 
@@ -60,6 +61,55 @@ pub struct Document<'a> {
     pub fleet: &'a FleetRecord,
     /// In the order in which they were told.
     pub hosts: &'a [Row],
+}
+
+/// What a job was built to. Errors: why it was not, in words.
+pub fn built(job: &JobRecord) -> Result<&Derivation, String> {
+    match (&job.outcome, &job.derivation) {
+        (Outcome::Failed(failure), _) => {
+            let log: String =
+                failure.log_tail.iter().rev().take(10).rev().map(|line| format!("\n  | {line}")).collect();
+            let (message, reproduce) = (&failure.message, &failure.reproduce);
+            Err(format!("it could not be built: {message}{log}\n  to repeat it: {reproduce}"))
+        }
+        (outcome, Some(derivation)) if outcome.is_success() => Ok(derivation),
+        _ => Err("it was not built".to_owned()),
+    }
+}
+
+/// Everything that these paths need, themselves included.
+pub fn closure(paths: &[&str], cancel: &Cancel) -> anyhow::Result<Vec<String>> {
+    let closure = Invocation::new(argv::requisites(paths)).read(cancel)?;
+    Ok(closure.lines().map(str::to_owned).collect())
+}
+
+/// The bytes of these paths themselves.
+pub fn sizes(paths: &[String], cancel: &Cancel) -> anyhow::Result<u64> {
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let mut sum = 0;
+    for chunk in paths.chunks(argv::MOST_PATHS) {
+        let sizes = Invocation::new(argv::sizes(chunk)).read(cancel)?;
+        sum += sizes.lines().filter_map(|line| line.parse::<u64>().ok()).sum::<u64>();
+    }
+    Ok(sum)
+}
+
+/// Copies a path and all that it needs to a machine's store, which is given with its ssh options. Errors: why it is not
+/// there, in words.
+pub fn copy(store: &(String, String), substitute: bool, path: &str, cancel: &Cancel) -> Result<(), String> {
+    let (store, options) = store;
+    let own = std::env::var("NIX_SSHOPTS").unwrap_or_default();
+    let copy = Invocation::new(argv::copy_to_machine(store, substitute, path))
+        .env("NIX_SSHOPTS", format!("{options} {own}").trim());
+    match copy.capture(cancel) {
+        Ok(said) if said.end.is_success() => Ok(()),
+        Ok(said) => {
+            let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.starts_with("copying ")).collect();
+            let last = lines.iter().rev().take(6).rev().map(|line| format!("\n  | {line}")).collect::<String>();
+            Err(format!("({}){last}\n  to repeat it: {}", said.end, copy.display()))
+        }
+        Err(error) => Err(format!("({error:#})")),
+    }
 }
 
 /// Who deploys and when, which tells this deployment from any other.
@@ -81,8 +131,15 @@ pub fn table(rows: &[Row]) -> String {
         let line = format!("{:width$}  {:11}  {:6.1} s  {why}", row.host, row.state.word(), row.seconds);
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    let states =
-        [State::Confirmed, State::Unchanged, State::RolledBack, State::Failed, State::Unknown, State::NotTried];
+    let states = [
+        State::Confirmed,
+        State::Unchanged,
+        State::Installed,
+        State::RolledBack,
+        State::Failed,
+        State::Unknown,
+        State::NotTried,
+    ];
     let count = |state: &State| (rows.iter().filter(|row| row.state == *state).count(), state.word());
     let counts = states.iter().map(count).filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();

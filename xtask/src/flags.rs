@@ -25,7 +25,7 @@ pub use compare::{Affected, Diff, Matrix, PackingFlags, Report, Update};
 pub use completions::Completions;
 pub use hosts::{Check, Doctor, List, NewHost, Why};
 pub use machines::{Boot, TestVm};
-pub use ship::{Deploy, Rollback, Status, Write, WriteDevice};
+pub use ship::{Deploy, Install, Rollback, Status, Write, WriteDevice};
 
 /// Builds, boots, tests, ships and compares every host of a NixOS fleet.
 #[derive(Debug, Parser)]
@@ -72,6 +72,7 @@ pub enum Verb {
     TestVm(TestVm),
     Write(Write),
     WriteDevice(WriteDevice),
+    Install(Install),
     Deploy(Deploy),
     Rollback(Rollback),
     Status(Status),

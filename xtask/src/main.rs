@@ -13,7 +13,7 @@ use std::{io, process::ExitCode};
 
 use clap::FromArgMatches as _;
 use drydock_memory as memory;
-use drydock_model::{diagnostic, job, matrix, plan, record, shard};
+use drydock_model::{destination, diagnostic, job, matrix, plan, record, shard};
 use drydock_nix::{files, git, nix, process};
 use drydock_pipeline::{compare, fleet, push, results, run, vmtest};
 use drydock_report as report;

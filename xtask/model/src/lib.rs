@@ -1,5 +1,6 @@
 //! The words of a run: jobs and what becomes of them, errors, the matrix, the plan, records. It starts no process.
 
+pub mod base64;
 pub mod destination;
 pub mod diagnostic;
 pub mod job;

@@ -11,5 +11,5 @@ pub mod table;
 pub mod trace;
 pub mod verdicts;
 
-use drydock_model::{diagnostic, job, record, shard, timings};
+use drydock_model::{base64, diagnostic, job, record, shard, timings};
 use drydock_nix::files;

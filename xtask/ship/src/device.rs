@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The columns of lsblk(8) that a judgement needs. MOUNTPOINTS is known since util-linux 2.37.
-const COLUMNS: &str = "NAME,PATH,MAJ:MIN,TYPE,TRAN,RO,SIZE,LOG-SEC,VENDOR,MODEL,SERIAL,FSTYPE,LABEL,MOUNTPOINTS";
+pub const COLUMNS: &str = "NAME,PATH,MAJ:MIN,TYPE,TRAN,RO,SIZE,LOG-SEC,VENDOR,MODEL,SERIAL,FSTYPE,LABEL,MOUNTPOINTS";
 
 /// One block device as `lsblk --json --bytes` shows it. Its texts have no control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

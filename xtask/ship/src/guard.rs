@@ -38,6 +38,8 @@ pub enum State {
     Unchanged,
     /// The new system is there to stay.
     Confirmed,
+    /// The new system is on the disks, and was not started.
+    Installed,
     /// The old system runs again, or still does.
     RolledBack,
     /// Nothing was changed, or what is said.
@@ -53,6 +55,7 @@ impl State {
         match self {
             Self::Unchanged => "unchanged",
             Self::Confirmed => "confirmed",
+            Self::Installed => "installed",
             Self::RolledBack => "rolled back",
             Self::Failed => "failed",
             Self::Unknown => "unknown",

@@ -97,7 +97,7 @@ pub fn find<'t>(table: &'t [Device], number: &str) -> Option<&'t Device> {
 }
 
 /// The device that another one lies on.
-fn disk_of<'t>(device: &Device, table: &'t [Device]) -> Option<&'t Device> {
+pub fn disk_of<'t>(device: &Device, table: &'t [Device]) -> Option<&'t Device> {
     let is_below = |top: &&Device| top.tree().iter().skip(1).any(|below| below.number == device.number);
     table.iter().find(is_below)
 }

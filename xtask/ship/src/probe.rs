@@ -99,20 +99,25 @@ fn number(link: &str) -> Option<u32> {
     link.rsplit('/').next()?.strip_prefix("system-")?.strip_suffix("-link")?.parse().ok()
 }
 
+/// Errors: a processor, as uname(1) names it, does not run what is built for a system such as `x86_64-linux`.
+pub fn ensure_runs(machine: &str, system: &str) -> Result<()> {
+    let runs = match machine {
+        "arm64" => "aarch64",
+        "i386" | "i486" | "i586" => "i686",
+        other => other,
+    };
+    let wanted = system.trim_end_matches("-linux");
+    ensure!(
+        runs == wanted || (runs, wanted) == ("x86_64", "i686"),
+        "it is built for {wanted} and the machine is {runs}\n  try: `system` in hosts/hosts.toml, or another `target`"
+    );
+    Ok(())
+}
+
 impl Machine {
     /// Errors: the machine cannot take a system of this kind now, in words.
     pub fn ensure_may_get(&self, system: &str, needed: u64) -> Result<()> {
-        let runs = match self.machine.as_str() {
-            "arm64" => "aarch64",
-            "i386" | "i486" | "i586" => "i686",
-            other => other,
-        };
-        let wanted = system.trim_end_matches("-linux");
-        if runs != wanted && (runs, wanted) != ("x86_64", "i686") {
-            bail!(
-                "it is built for {wanted} and the machine is {runs}\n  try: `system` in hosts/hosts.toml, or another `target`"
-            );
-        }
+        ensure_runs(&self.machine, system)?;
         if !self.switching.is_empty() {
             bail!("{} is switching it\n  try: again when that has ended", self.switching);
         }

@@ -3,13 +3,15 @@
 use std::{fmt, fmt::Write as _, time::Duration};
 
 use anyhow::{Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::{
     destination::Destination,
     process::{Cancel, End, Invocation},
 };
 
-const SCRIPT: &str = include_str!("target.sh");
+const PRELUDE: &str = include_str!("prelude.sh");
+const DEPLOYMENT: &str = include_str!("target.sh");
 
 /// What ssh starts, whatever the login shell is: the script takes root, and reads itself from standard input.
 const SHELL: &str = "/bin/sh -c 'test \"$(id -u)\" = 0 && exec /bin/sh -s; \
@@ -36,6 +38,8 @@ pub const OPTIONS: [&str; 12] = [
 #[derive(Clone, Debug)]
 pub struct Remote {
     pub destination: Destination,
+    /// The file that knows its host keys, as the machine of this name; ssh's own files if `None`.
+    known: Option<(Utf8PathBuf, String)>,
 }
 
 /// What a step said: keys and values in their order.
@@ -64,7 +68,7 @@ impl Answer {
 }
 
 /// A word of a POSIX shell's program.
-struct Quoted<'a>(&'a str);
+pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,9 +76,24 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// Lines of shell that set variables.
+pub fn assignments(variables: &[(&str, &str)]) -> String {
+    variables.iter().map(|(name, value)| format!("{name}={}\n", Quoted(value))).collect()
+}
+
 impl Remote {
-    /// Takes a step with these variables. The checks are commands of the shell, for the step `verify`. Errors: the machine
-    /// cannot be reached, or the step did not come to its end; whether it had an effect is then unknown.
+    /// The machine that ssh's own configuration finds and knows there.
+    pub fn new(destination: Destination) -> Self {
+        Self { destination, known: None }
+    }
+
+    /// The machine there, if it has the host key that this file has for `name`, and no other machine.
+    pub fn known(destination: Destination, file: &Utf8Path, name: &str) -> Self {
+        Self { destination, known: Some((file.to_owned(), name.to_owned())) }
+    }
+
+    /// Takes a step of a deployment with these variables. The checks are commands of the shell, for the step `verify`.
+    /// Errors: as of [`Self::run`].
     pub fn step(
         &self,
         step: &str,
@@ -83,7 +102,13 @@ impl Remote {
         limit: Duration,
         cancel: &Cancel,
     ) -> Result<Answer> {
-        let script = script(step, variables, checks);
+        self.run(&script(step, variables, checks), limit, cancel)
+    }
+
+    /// Runs a script of ours, which begins with what every script begins with. Errors: the machine cannot be reached, or
+    /// the script did not come to its end; whether it had an effect is then unknown.
+    pub fn run(&self, script: &str, limit: Duration, cancel: &Cancel) -> Result<Answer> {
+        let script = PRELUDE.to_owned() + script;
         let (mut out, mut err) = (String::new(), String::new());
         let ssh = Invocation::new(self.argv([SHELL])).timeout(limit);
         let end = ssh.feed(Some(script.into_bytes()), cancel, &mut |stream, line| {
@@ -98,16 +123,26 @@ impl Remote {
 
     fn argv<'a>(&'a self, command: impl IntoIterator<Item = &'a str>) -> Vec<String> {
         let port = self.destination.port.map(|port| format!("-p{port}"));
-        let head = ["ssh"].into_iter().chain(OPTIONS).map(str::to_owned).chain(port);
+        let known = self.known.iter().flat_map(|(file, name)| {
+            let quoted = file.as_str().replace('"', "\\\"");
+            let file = format!("-oUserKnownHostsFile=\"{quoted}\"");
+            let strict = ["-oGlobalKnownHostsFile=none", "-oStrictHostKeyChecking=yes", "-oUpdateHostKeys=no"];
+            strict.map(str::to_owned).into_iter().chain([file, format!("-oHostKeyAlias={name}")])
+        });
+        let head = ["ssh"].into_iter().chain(OPTIONS).map(str::to_owned).chain(known).chain(port);
         let rest = ["--".to_owned(), self.destination.for_ssh()].into_iter();
         head.chain(rest).chain(command.into_iter().map(str::to_owned)).collect()
     }
 
-    /// The machine as a store for `nix copy`, and the ssh options for it. Who is not root takes it by sudo.
-    pub fn store(&self, is_root: bool) -> (String, String) {
+    /// The machine as a store for `nix copy`, and the ssh options for it. Who is not root takes it by sudo. With `root`, the
+    /// store below that folder.
+    pub fn store(&self, is_root: bool, root: Option<&str>) -> (String, String) {
         let port = self.destination.port.map(|port| format!(" -p{port}")).unwrap_or_default();
-        let daemon = if is_root { "" } else { "?remote-program=sudo%20-n%20nix-daemon" };
-        (format!("ssh-ng://{}{daemon}", self.destination.address()), OPTIONS[1..].join(" ") + &port)
+        let daemon = (!is_root).then(|| "remote-program=sudo%20-n%20nix-daemon".to_owned());
+        let below = root.map(|root| format!("remote-store=local%3Froot%3D{root}"));
+        let settings: Vec<String> = daemon.into_iter().chain(below).collect();
+        let settings = if settings.is_empty() { String::new() } else { format!("?{}", settings.join("&")) };
+        (format!("ssh-ng://{}{settings}", self.destination.address()), OPTIONS[1..].join(" ") + &port)
     }
 
     /// Why there was no answer, and what to try.
@@ -150,12 +185,8 @@ impl Remote {
 }
 
 fn script(step: &str, variables: &[(&str, &str)], checks: &[String]) -> String {
-    let mut text = format!("step={}\n", Quoted(step));
-    for (name, value) in variables {
-        let _ = writeln!(text, "{name}={}", Quoted(value));
-    }
     let checks: String = checks.iter().map(|check| format!("check {}\n", Quoted(check))).collect();
-    text + "checks() {\n:\n" + &checks + "}\n" + SCRIPT
+    assignments(&[("step", step)]) + &assignments(variables) + "checks() {\n:\n" + &checks + "}\n" + DEPLOYMENT
 }
 
 #[cfg(test)]
@@ -183,9 +214,11 @@ mod tests {
 
     #[test]
     fn a_machine_without_root_is_a_store_by_sudo() {
-        let remote = Remote { destination: "admin@[::1]:2222".parse().unwrap() };
-        let (store, options) = remote.store(false);
+        let remote = Remote::new("admin@[::1]:2222".parse().unwrap());
+        let (store, options) = remote.store(false, None);
         assert_eq!(store, "ssh-ng://admin@[::1]?remote-program=sudo%20-n%20nix-daemon");
+        let below = "ssh-ng://admin@[::1]?remote-program=sudo%20-n%20nix-daemon&remote-store=local%3Froot%3D/mnt";
+        assert_eq!(remote.store(false, Some("/mnt")).0, below);
         assert!(options.starts_with("-S none ") && options.ends_with(" -p2222"), "{options}");
         assert_eq!(remote.argv(["x"])[13..], ["-p2222", "--", "admin@::1", "x"]);
     }

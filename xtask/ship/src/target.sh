@@ -1,9 +1,6 @@
 # Takes one step of a deployment, as root on the machine that is deployed to. The lines before this one set `step` and what
-# it needs. Lines that begin with @drydock are the answer; what a login shell prints is none.
+# it needs, and prelude.sh stands between.
 # shellcheck shell=sh disable=SC2154
-login=${1:-root}
-export LC_ALL=C
-export PATH="/run/wrappers/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:$PATH:/usr/sbin:/usr/bin:/sbin:/bin"
 profile=/nix/var/nix/profiles/system
 roots=/nix/var/nix/gcroots
 current=/run/current-system
@@ -11,15 +8,6 @@ current=/run/current-system
 run=/run/drydock-deploy
 own='drydock-undo.timer drydock-undo.service drydock-activate.service drydock-confirm.service'
 
-say() {
-  key=$1
-  shift
-  printf '\n@drydock %s %s\n' "$key" "$*"
-}
-# The last lines of a file.
-tell() {
-  tail -n 25 "$2" 2>/dev/null | while IFS= read -r line; do say "$1" "$line"; done
-}
 failed_units() {
   systemctl list-units --failed --plain --no-legend --full --no-pager 2>/dev/null | while read -r unit _; do echo "$unit"; done
 }

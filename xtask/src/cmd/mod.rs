@@ -9,6 +9,7 @@ mod completions;
 mod deploy;
 mod diff;
 mod doctor;
+mod install;
 mod list;
 mod matrix;
 mod new_host;
@@ -52,6 +53,7 @@ fn dispatch(verb: Verb, cancel: &Cancel) -> Result<u8> {
         Verb::Report(flags) => report::run(&flags, cancel),
         Verb::Write(flags) => write::run(&flags, cancel),
         Verb::WriteDevice(flags) => write::run_as_root(&flags, cancel),
+        Verb::Install(flags) => install::run(&flags, cancel),
         Verb::Update(flags) => update::run(&flags, cancel),
         Verb::Deploy(flags) => deploy::run(&flags, cancel),
         Verb::Rollback(flags) => rollback::run(&flags, cancel),

@@ -27,7 +27,7 @@ pub fn run(flags: &Rollback, cancel: &Cancel) -> Result<u8> {
     if !flags.yes && !answers::possible() {
         return Err(usage("there is no terminal to ask at whether the machine may be changed\n  try: --yes"));
     }
-    let remote = Remote { destination: host.destination() };
+    let remote = Remote::new(host.destination());
     let began = Instant::now();
     let row = match probe::probe(&remote, &[], cancel) {
         Err(error) => Row::new(host, Ended::new(State::Failed, format!("{error:#}"))),

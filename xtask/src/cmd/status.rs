@@ -63,7 +63,7 @@ pub fn run(flags: &Status, cancel: &Cancel) -> Result<u8> {
     let job = |host: &Host| Job { id: JobId { host: host.name.clone(), target }, system: host.system.clone() };
     let jobs: Vec<Job> = hosts.iter().map(job).collect();
     let run = if flags.no_eval { None } else { Some(Run::begin(fleet.clone(), Options::default(), cancel)?) };
-    let ask = |host: &Host| probe::probe(&Remote { destination: host.destination() }, &[], cancel);
+    let ask = |host: &Host| probe::probe(&Remote::new(host.destination()), &[], cancel);
     let (derived, answers) = thread::scope(|scope| {
         let derived = scope.spawn(|| run.as_ref().map(|run| run.evaluate(&jobs)).transpose());
         let answers = turns::take(&hosts, AT_ONCE, |_| None, ask);

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 
 use super::{FleetFlags, SelectionFlags, StageFlags};
-use crate::ship::guard::Keep;
+use crate::{destination::Destination, ship::guard::Keep};
 
 /// Write a host's live medium to a USB stick or a card, and read it back.
 ///
@@ -55,6 +55,56 @@ pub struct Write {
 pub struct WriteDevice {
     /// Images, their hashes and the devices, as JSON
     pub orders: String,
+}
+
+/// Install a host on a machine that runs a live medium and is reached by ssh, and see that it starts.
+///
+/// Builds the system and its disk layout, looks at the machine and shows what will be erased; the host's name has to be typed
+/// for it. Then the machine partitions its disks with disko, gets the system, or takes it from its medium where that carries
+/// it, installs it and restarts. It counts as installed when it answers with the host key that was made or put there, and
+/// runs that system. Without a network, `drydock-install` on the medium does the same.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask install web --to admin@10.0.0.7 --disk main=/dev/sda       asks before the disk is erased
+  cargo xtask install web --to admin@10.0.0.7 --extra-files secrets/web  with files that the store must not have
+  cargo xtask install web --to admin@10.0.0.7 --disk main=/dev/disk/by-id/ata-… --yes --erase /dev/disk/by-id/ata-…
+                                                                         asks nothing
+
+Exit codes: 0 installed and seen, 1 that failed, 5 installed but not seen again, or lost on the way, 2 wrong use,
+3 this machine lacks something, 130 interrupted.")]
+pub struct Install {
+    /// Which host
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Where the live medium is reached, as [ssh://][user@]address[:port]; the host's `target` is never assumed
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Destination,
+    #[command(flatten)]
+    pub fleet: FleetFlags,
+    #[command(flatten)]
+    pub stages: StageFlags,
+    /// The disk for NAME in a layout that leaves the choice; may be given several times
+    #[arg(long, value_name = "NAME=DEVICE")]
+    pub disk: Vec<String>,
+    /// Do not ask; every disk that is erased is then named by --erase
+    #[arg(long, requires = "erase")]
+    pub yes: bool,
+    /// A disk that may be erased, by its name below /dev/disk/by-id on the machine, or by its path if it has none there
+    #[arg(long, value_name = "DISK", requires = "yes")]
+    pub erase: Vec<String>,
+    /// Put what is in this folder below / of the new system, owned by root; it never passes through the store
+    #[arg(long, value_name = "DIR")]
+    pub extra_files: Option<Utf8PathBuf>,
+    /// Leave the machine in its live medium
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Seconds to wait for the machine that restarts
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub reboot_timeout: u64,
+    /// Print what became of the machine as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Bring the systems of hosts to their machines by ssh; a machine that is not confirmed goes back by itself.

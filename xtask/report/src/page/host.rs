@@ -6,9 +6,10 @@ use maud::{Markup, html};
 
 use super::{
     Comparison, column_name,
-    words::{base64, duration, failed_to, shown, sign, tail},
+    words::{duration, failed_to, shown, sign, tail},
 };
 use crate::{
+    base64,
     diagnostic::{bytes, counted},
     history::{History, Measured},
     job::{Failure, HostName, JobId, Outcome, System, Target},
@@ -166,7 +167,7 @@ impl Host<'_> {
         let (width, height) = extent(picture);
         html! {
             figure class=(class) {
-                img src=(format!("data:image/png;base64,{}", base64(picture))) width=(width) height=(height) tabindex="0"
+                img src=(format!("data:image/png;base64,{}", base64::encode(picture))) width=(width) height=(height) tabindex="0"
                     alt=(format!("The screen of {}, {test}, boot {boot}, which {word}", self.name));
                 figcaption { b title=(word) { (letter) } span { (boot) small { (test) } } }
             }

@@ -99,20 +99,6 @@ pub fn tail(lines: &[String], most: usize) -> String {
     kept.join("\n")
 }
 
-/// As in RFC 4648, section 4.
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            let at = bits >> (18 - 6 * digit) & 63;
-            out.push(if digit > group.len() { '=' } else { DIGITS[at as usize].into() });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,14 +127,5 @@ mod tests {
         let lines = ["first".to_owned(), "x".repeat(10_000_000), "last".to_owned()];
         assert_eq!(tail(&lines, 50), "last");
         assert!(tail(&lines, 5000).len() < 600);
-    }
-
-    #[test]
-    fn base64_of_every_length() {
-        for (bytes, expected) in
-            [("", ""), ("h", "aA=="), ("he", "aGU="), ("hel", "aGVs"), ("\u{ff}\u{fe}", "w7/Dvg==")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), expected);
-        }
     }
 }

@@ -19,8 +19,7 @@ use crate::{
     flags::{Deploy, SelectionFlags},
     fleet::Fleet,
     matrix::Host,
-    nix::argv,
-    process::{Cancel, Invocation},
+    process::Cancel,
     run::Run,
     ship::{
         guard::{Change, Ended, Keep, State},
@@ -168,23 +167,10 @@ impl Turn<'_> {
             return Ok(());
         }
         tell("copying");
-        let (store, options) = ready.remote.store(ready.machine.is_root);
-        let own = std::env::var("NIX_SSHOPTS").unwrap_or_default();
-        let copy = Invocation::new(argv::copy_to_machine(&store, self.flags.substitute_on_destination, &ready.system))
-            .env("NIX_SSHOPTS", format!("{options} {own}").trim());
-        match copy.capture(self.run.cancel) {
-            Ok(said) if said.end.is_success() => Ok(()),
-            Ok(said) => {
-                let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.starts_with("copying ")).collect();
-                let last = lines.iter().rev().take(6).rev().map(|line| format!("\n  | {line}")).collect::<String>();
-                Err(format!(
-                    "its system could not be copied ({}); nothing was changed{last}\n  to repeat it: {}",
-                    said.end,
-                    copy.display()
-                ))
-            }
-            Err(error) => Err(format!("{error:#}")),
-        }
+        let store = ready.remote.store(ready.machine.is_root, None);
+        let substitute = self.flags.substitute_on_destination;
+        deployments::copy(&store, substitute, &ready.system, self.run.cancel)
+            .map_err(|why| format!("nothing was changed; its system could not be copied {why}"))
     }
 
     fn activate(&self, ready: &Ready<'_>, tell: &dyn Fn(&str)) -> Ended {

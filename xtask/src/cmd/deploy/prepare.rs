@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::{
-    deployments::Row,
+    deployments::{self, Row},
     flags::Deploy,
-    job::{Artifact, HostName, Job, JobId, Outcome, Target},
+    job::{Artifact, HostName, Job, JobId, Target},
     matrix::Host,
-    nix::argv,
-    process::Invocation,
     run::Run,
     ship::{
         guard::{Ended, Keep, State},
@@ -57,18 +55,7 @@ pub fn prepare<'a>(run: &Run<'_>, hosts: &[&'a Host], flags: &Deploy) -> Result<
     let ask = |host: &&'a Host| -> Result<Ready<'a>, Box<Row>> {
         let failed = |why: String| Box::new(Row::new(host, Ended::new(State::Failed, why)));
         let job = &built[&host.name];
-        let derivation = match (&job.outcome, &job.derivation) {
-            (Outcome::Failed(failure), _) => {
-                let log: String =
-                    failure.log_tail.iter().rev().take(10).rev().map(|line| format!("\n  | {line}")).collect();
-                return Err(failed(format!(
-                    "it could not be built: {}{log}\n  to repeat it: {}",
-                    failure.message, failure.reproduce
-                )));
-            }
-            (outcome, Some(derivation)) if outcome.is_success() => derivation,
-            _ => return Err(failed("it was not built".to_owned())),
-        };
+        let derivation = deployments::built(job).map_err(failed)?;
         ready(run, host, derivation.out.as_str()).map_err(|error| failed(format!("{error:#}")))
     };
     let (mut rows, mut open) = (Vec::new(), Vec::new());
@@ -84,16 +71,10 @@ pub fn prepare<'a>(run: &Run<'_>, hosts: &[&'a Host], flags: &Deploy) -> Result<
 
 /// Asks one machine. Errors: it does not answer, or cannot take the system.
 fn ready<'a>(run: &Run<'_>, host: &'a Host, system: &str) -> Result<Ready<'a>> {
-    let remote = Remote { destination: host.destination() };
-    let closure = Invocation::new(argv::requisites(&[system])).read(run.cancel)?;
-    let closure: Vec<String> = closure.lines().map(str::to_owned).collect();
+    let remote = Remote::new(host.destination());
+    let closure = deployments::closure(&[system], run.cancel)?;
     let machine = probe::probe(&remote, &closure, run.cancel)?;
-    let lacking: Vec<&str> = machine.lacks.iter().map(String::as_str).collect();
-    let mut lacks = 0;
-    for chunk in lacking.chunks(argv::MOST_PATHS) {
-        let sizes = Invocation::new(argv::sizes(chunk)).read(run.cancel)?;
-        lacks += sizes.lines().filter_map(|line| line.parse::<u64>().ok()).sum::<u64>();
-    }
+    let lacks = deployments::sizes(&machine.lacks, run.cancel)?;
     machine.ensure_may_get(host.system.as_str(), lacks)?;
     let is_there = machine.current == system && machine.profile == system;
     Ok(Ready { host, remote, machine, system: system.to_owned(), closure, lacks, is_there })
