@@ -51,7 +51,7 @@ begin() {
     echo "$id" >$run/id
     printf %s "$program" >$run/program
     systemctl reset-failed $unit 2>/dev/null
-    systemd-run --quiet --collect --no-ask-password --unit=$unit --service-type=exec \
+    systemd-run --quiet --collect --no-ask-password --unit=${unit%.service} --service-type=exec \
       --setenv=PATH="$PATH" --setenv=LC_ALL=C --setenv=HOME=/root \
       /bin/sh -c "exec /bin/sh $run/program >>$run/log 2>&1" 9>&- || say problem 'systemd-run could not start a unit'
   fi

@@ -301,7 +301,7 @@ mod tests {
             (|text| text.replace("\n@drydock link", "\n@drydock working me\n@drydock link"), good, "me installs it"),
             (|text| text.replace("\n@drydock link", "\n@drydock mounted yes\n@drydock link"), good, "umount -R /mnt"),
             (|text| text.replace("MOUNT", "\"/\""), good, "mounted at /"),
-            (|text| text.replace("CHILD", CHILD), good, "vg-root (lvm) is made of it"),
+            (|text| text.replace("CHILD", &CHILD.replace('\n', "")), good, "vg-root (lvm) is made of it"),
             (|text| text.replace("free /dev/sda", "used /dev/sda"), good, "something uses it"),
             (
                 |text| text,

@@ -39,7 +39,7 @@ impl Drop for Machine {
     }
 }
 
-fn stand_ins() -> Utf8PathBuf {
+pub fn stand_ins() -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy/stand-ins")
 }
 
@@ -209,6 +209,11 @@ impl Site {
         let file = self.machine(name).root.join("sshd_config");
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text.replace("AuthorizedKeysFile ", "AuthorizedKeysFile /none/")).unwrap();
+        self.restart_sshd(name);
+    }
+
+    /// Has the ssh server of a machine read its configuration anew.
+    pub fn restart_sshd(&self, name: &str) {
         self.inside(name, "kill $(cat /run/sshd.pid)");
         sleep(Duration::from_millis(300));
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+mod installing;
 mod machines;
 #[path = "../build_all/synthetic.rs"]
 #[expect(dead_code, reason = "builds and their results are the business of the other tests")]

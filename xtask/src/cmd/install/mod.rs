@@ -55,7 +55,7 @@ pub fn run(flags: &Install, cancel: &Cancel) -> Result<u8> {
     }
     let files = flags.extra_files.as_deref().map(extra::script).transpose()?;
     let run = Run::begin(fleet, flags.stages.options(), cancel)?;
-    let began = Instant::now();
+    let mut began = Instant::now();
     let row = |ended| Row { target: flags.to.to_string(), ..Row::new(&host, ended) };
     let row = match prepare(&run, &host, flags)? {
         Err(why) => row(Ended::new(State::Failed, why)),
@@ -65,6 +65,7 @@ pub fn run(flags: &Install, cancel: &Cancel) -> Result<u8> {
                 eprintln!("install: nothing was changed");
                 return Ok(INTERRUPTED);
             }
+            began = Instant::now();
             let ended = install(&host, flags, &ready, files.as_deref(), cancel);
             Row { new: Some(ready.system), ..row(ended) }
         }
