@@ -24,13 +24,13 @@ leave() {
   if command -v zpool >/dev/null; then zpool export -a; fi
   ! findmnt /mnt >/dev/null
 }
-trap 'leave; end stopped' TERM INT HUP
+trap 'leave; end "it was stopped"' TERM INT HUP
 
 stage checking
 mkdir -p /run/drydock/disk
 while read -r name sequence path; do
-  [ "$(cat "/sys/class/block/${path##*/}/diskseq" 2>/dev/null || echo -)" = "$sequence" ] || end other "$path"
-  wipefs --all --no-act "$path" >/dev/null || end used "$path"
+  [ "$(cat "/sys/class/block/${path##*/}/diskseq" 2>/dev/null || echo -)" = "$sequence" ] || end "$path is not the disk that was shown"
+  wipefs --all --no-act "$path" >/dev/null || end "something uses $path"
   # The place that modules/disk-single.nix names.
   ln -sfn "$path" "/run/drydock/disk/$name"
 done <<END
@@ -42,7 +42,7 @@ stage partitioning
 "$partition" --yes-wipe-all-disks </dev/null || {
   code=$?
   leave
-  end partitioning $code
+  end "partitioning failed ($code)"
 }
 
 stage waiting
@@ -52,7 +52,7 @@ stage installing
 nixos-install --root /mnt --no-root-passwd --no-channel-copy --option substituters '' --system "$system" </dev/null || {
   code=$?
   leave
-  end installing $code
+  end "nixos-install failed ($code)"
 }
 
 stage keys
@@ -63,11 +63,12 @@ while read -r type bits path; do
   [ -e "$file" ] || { mkdir -p "${file%/*}" && ssh-keygen -q -t "$type" -b "$bits" -N '' -C "root@$host" -f "$file"; }
   ssh-keygen -y -P '' -f "$file" </dev/null >>$run/keys || {
     leave
-    end keys "$path"
+    end "its host key $path cannot be read or made"
   }
 done <<END
 $keys
 END
 
 stage unmounting
-if leave; then end installed; else end unmounting; fi
+leave || end "its disks could not be unmounted"
+end installed

@@ -88,9 +88,18 @@ impl Installation<'_> {
         cancel: &Cancel,
         tell: &dyn Fn(&str),
     ) -> Result<Vec<String>, Ended> {
-        let (mut stage, mut begun) = (Stage::Untouched, false);
-        let done = self.try_to(&mut stage, &mut begun, copy, cancel, tell);
-        done.map_err(|ended| if begun && ended.state == State::Failed { self.stop(stage, &ended.why) } else { ended })
+        match &self.begin(cancel) {
+            Ok(answer) => {
+                if let Some(problem) = answer.get("problem") {
+                    return Err(Ended::new(State::Failed, format!("nothing was changed; {problem}")));
+                }
+            }
+            // It may have begun all the same, which the next connection shows.
+            Err(error) => tell(&format!("it does not answer: {}", first_line(error))),
+        }
+        let mut stage = Stage::Untouched;
+        let done = self.proceed(&mut stage, copy, cancel, tell);
+        done.map_err(|ended| if ended.state == State::Failed { self.stop(stage, &ended.why) } else { ended })
     }
 
     /// Ends what goes on there, and says what that means for the disks.
@@ -108,43 +117,30 @@ impl Installation<'_> {
         Ended::new(State::Failed, text)
     }
 
-    fn try_to(
+    fn proceed(
         &self,
         stage: &mut Stage,
-        begun: &mut bool,
         copy: &dyn Fn() -> Result<(), String>,
         cancel: &Cancel,
         tell: &dyn Fn(&str),
     ) -> Result<Vec<String>, Ended> {
         let failed = |why: String| Ended::new(State::Failed, why);
-        match &self.begin(cancel) {
-            Ok(answer) => {
-                if let Some(problem) = answer.get("problem") {
-                    return Err(failed(format!("{problem}; nothing was changed")));
-                }
-            }
-            // It may have begun all the same, which the next connection shows.
-            Err(error) => tell(&format!("it does not answer: {}", first_line(error))),
-        }
-        *begun = true;
         self.wait(stage, Stage::Waiting, cancel, tell)?;
         if let Some(files) = self.files {
             tell("putting further files there");
-            let script =
-                format!("files() {{\n{files}}}\n") + &assignments(&[("step", "files"), ("id", self.id)]) + SCRIPT;
-            let said = self.remote.run(&script, STEP * 10, cancel);
-            match said.map(|answer| answer.get("problem").map(str::to_owned)) {
-                Ok(None) => {}
-                Ok(Some(problem)) => return Err(failed(format!("--extra-files could not be put there: {problem}"))),
-                Err(error) => return Err(failed(format!("--extra-files could not be put there: {error:#}"))),
+            let step = assignments(&[("step", "files"), ("id", self.id)]);
+            let said = self.remote.run(&format!("files() {{\n{files}}}\n{step}{SCRIPT}"), STEP * 10, cancel);
+            let problem = match said {
+                Ok(answer) => answer.get("problem").map(str::to_owned),
+                Err(error) => Some(format!("{error:#}")),
+            };
+            if let Some(problem) = problem {
+                return Err(failed(format!("--extra-files could not be put there: {problem}")));
             }
         }
         copy().map_err(failed)?;
-        let mut said = self.step("go", &[], cancel);
-        if said.is_err() && !cancel.is_set() {
-            said = self.step("go", &[], cancel);
-        }
-        said.map_err(|error| failed(format!("{error:#}")))?;
+        let go = || self.step("go", &[], cancel);
+        go().or_else(|_| go()).map_err(|error| failed(format!("{error:#}")))?;
         let answer = self.wait(stage, Stage::Closing, cancel, tell)?;
         Ok(answer.all("key").filter_map(public_key).collect())
     }
@@ -177,7 +173,14 @@ impl Installation<'_> {
             let answer = match self.step("poll", &[("known", &known)], cancel) {
                 Ok(answer) => answer,
                 Err(_) if cancel.is_set() => continue,
-                Err(error) if heard.elapsed() > SILENCE => return Err(self.silent(*stage, &error)),
+                Err(error) if heard.elapsed() > SILENCE => {
+                    let goes_on = match stage {
+                        Stage::Installing | Stage::Closing => "it installs without us, and is not restarted",
+                        _ => "it goes on until it waits for the system",
+                    };
+                    let why = format!("it does not answer any more: {}\n  {goes_on}", first_line(&error));
+                    return Err(Ended::new(State::Unknown, why));
+                }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         tell(&format!("it does not answer: {}", first_line(&error)));
@@ -207,17 +210,9 @@ impl Installation<'_> {
                 tell(word);
                 known = word.to_owned();
             }
-            match answer.get("outcome").map(|text| text.split_once(' ').unwrap_or((text, ""))) {
-                Some(("installed", _)) if until == Stage::Closing => return Ok(answer),
-                Some(("other", path)) => {
-                    return failed(format!("{path} is not the disk that was shown"));
-                }
-                Some(("used", path)) => return failed(format!("something uses {path}:{}", log())),
-                Some(("partitioning", code)) => return failed(format!("partitioning failed ({code}):{}", log())),
-                Some(("installing", code)) => return failed(format!("nixos-install failed ({code}):{}", log())),
-                Some(("keys", path)) => return failed(format!("its host key {path} cannot be read or made:{}", log())),
-                Some(("unmounting", _)) => return failed(format!("its disks could not be unmounted:{}", log())),
-                Some((other, _)) => return failed(format!("it was {other} on the machine:{}", log())),
+            match answer.get("outcome") {
+                Some("installed") => return Ok(answer),
+                Some(why) => return failed(format!("{why}:{}", log())),
                 None if answer.get("ended").is_some() => {
                     return failed(format!("the installation ended without a word:{}", log()));
                 }
@@ -225,15 +220,6 @@ impl Installation<'_> {
                 None => {}
             }
         }
-    }
-
-    /// What is said of a machine that was lost while it worked.
-    fn silent(&self, stage: Stage, error: &anyhow::Error) -> Ended {
-        let goes_on = match stage {
-            Stage::Installing | Stage::Closing => "it installs without us, and is not restarted",
-            _ => "it goes on until it waits for the system",
-        };
-        Ended::new(State::Unknown, format!("it does not answer any more: {}\n  {goes_on}", first_line(error)))
     }
 
     /// Restarts the machine and waits until it says, with a host key that `candidates` know, that it runs the system.
@@ -258,7 +244,7 @@ impl Installation<'_> {
                         return Ended::new(State::Confirmed, "");
                     }
                     Ok(now) => {
-                        let why = format!("it started {} and not the system that was installed", now.booted);
+                        let why = format!("it runs {} and not the system that was installed", now.current);
                         return Ended::new(State::Failed, why);
                     }
                     Err(error) => trouble.push(format!("{}: {}", candidate.destination, first_line(&error))),

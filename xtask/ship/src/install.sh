@@ -23,7 +23,7 @@ look() {
   lsblk --json --bytes --all --output "$columns" 2>&1 | while IFS= read -r line; do say table "$line"; done
   for link in /dev/disk/by-id/*; do [ ! -e "$link" ] || say link "$(readlink -f "$link") $link"; done
   echo "$wanted" | while IFS= read -r device; do
-    path=$(realpath -e "$device" 2>/dev/null) || path=
+    path=$(realpath -e -- "$device" 2>/dev/null) || path=
     # An attempt to open it alone, which fails for what is mounted or a part of something that runs. Nothing is wiped.
     used=free
     [ -z "$path" ] || wipefs --all --no-act "$path" >/dev/null 2>&1 || used=used
@@ -60,7 +60,7 @@ begin() {
 # What `files` puts below the root of the new system; it belongs to root.
 directory() { [ -d "/mnt$2" ] || { mkdir "/mnt$2" && chmod "$1" "/mnt$2"; } || say problem "$2"; }
 file() { { (umask 077 && base64 -d >"/mnt$2") && chmod "$1" "/mnt$2"; } || say problem "$2"; }
-link() { ln -s "$1" "/mnt$2" || say problem "$2"; }
+link() { ln -s -- "$1" "/mnt$2" || say problem "$2"; }
 
 # Of a beginning that is still under way, the mark has no unit made.
 stop() {

@@ -1,9 +1,10 @@
 //! Understands what a machine that runs a live medium says of itself, and judges whether a system may be installed on it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use camino::Utf8PathBuf;
+use serde::Deserialize;
 
 use crate::{
     device::{self, Device},
@@ -16,10 +17,17 @@ use crate::{
 pub const SCRIPT: &str = include_str!("install.sh");
 
 /// How a machine starts what is on its disks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Firmware {
     Uefi,
     Bios,
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Uefi { "UEFI" } else { "BIOS" })
+    }
 }
 
 /// A file system that only exists in memory, or cannot be written: what a live medium has as its root.
@@ -98,20 +106,20 @@ fn understand(answer: &Answer, wishes: &Wishes) -> Result<Place> {
     let root = text("root");
     ensure!(
         OF_MEMORY.contains(&root.as_str()),
-        "it runs from a disk (its root is {root}), and not from a live medium; nothing was changed\n  try: start it from \
+        "it runs from a disk (its root is {root}), and not from a live medium\n  try: start it from \
          a medium of this fleet (`cargo xtask write`); to install in place of another Linux without a medium there is \
          nixos-anywhere"
     );
     let missing: Vec<&str> = answer.all("misses").collect();
     ensure!(
         missing.is_empty(),
-        "its live medium has no {}; nothing was changed\n  try: a medium of this fleet, or an installer of NixOS, with \
+        "its live medium has no {}\n  try: a medium of this fleet, or an installer of NixOS, with \
          util-linux 2.37 or newer",
         missing.join(", ")
     );
     if let Some(who) = answer.get("working") {
         bail!(
-            "{who} installs it at this moment; nothing was changed\n  try: again when that has ended; if nobody waits for \
+            "{who} installs it at this moment\n  try: again when that has ended; if nobody waits for \
              it any more, `systemctl stop drydock-install` on it"
         );
     }
@@ -127,10 +135,10 @@ fn understand(answer: &Answer, wishes: &Wishes) -> Result<Place> {
         let [sequence, used, path] = words[..] else { bail!("it does not say what its disks are") };
         let device = table.iter().flat_map(Device::tree).find(|device| device.path == path);
         let Some(device) = device.filter(|_| !path.is_empty()) else {
-            bail!("there is no disk {wanted} for \"{name}\"; nothing was changed\n  {}", listing(&table, &links));
+            bail!("there is no disk {wanted} for \"{name}\"\n  {}", listing(&table, &links));
         };
         if let Some(other) = disks.iter().find(|disk| disk.device.path == device.path) {
-            bail!("{path} is to be both \"{}\" and \"{name}\"; nothing was changed", other.name);
+            bail!("{path} is to be both \"{}\" and \"{name}\"", other.name);
         }
         let own = links.iter().filter(|(target, _)| *target == path).map(|(_, link)| Utf8PathBuf::from(link));
         disks.push(Disk {
@@ -169,37 +177,28 @@ impl Place {
     /// Errors: the machine is no place for this, in words.
     fn ensure_fits(&self, wishes: &Wishes) -> Result<()> {
         probe::ensure_runs(&self.machine, &wishes.system)?;
-        match (wishes.firmware, self.firmware) {
-            (Some(Firmware::Uefi), Firmware::Bios) => bail!(
-                "its boot loader needs UEFI, and the machine was started by BIOS; nothing was changed\n  try: switch UEFI on \
-                 in its setup and start the medium again, or boot.loader.grub in installed.nix"
-            ),
-            (Some(Firmware::Bios), Firmware::Uefi) => bail!(
-                "its boot loader needs BIOS, and the machine was started by UEFI; nothing was changed\n  try: start the \
-                 medium by BIOS (CSM), or boot.loader.systemd-boot in installed.nix"
-            ),
-            _ => {}
+        if let Some(needed) = wishes.firmware.filter(|needed| *needed != self.firmware) {
+            bail!(
+                "its boot loader needs {needed}, and the machine was started by {}\n  try: start the medium by {needed}, \
+                 which its setup offers, or another boot.loader in installed.nix",
+                self.firmware
+            );
         }
         ensure!(
             self.memory >= LEAST_MEMORY,
-            "it has {} of memory, and installing takes {}; nothing was changed",
+            "it has {} of memory, and installing takes {}",
             bytes(self.memory),
             bytes(LEAST_MEMORY)
         );
         for disk in &self.disks {
             if let Some(reason) = refusal(disk, &self.table) {
-                bail!("{} is not erased: {reason}; nothing was changed", disk.device.path);
+                bail!("{} is not erased: {reason}", disk.device.path);
             }
         }
         // A gigabyte for the EFI system partition, a fifth for the file system itself; drydock-install counts the same.
         let least = wishes.size + wishes.size / 5 + (1 << 30);
         let there: u64 = self.disks.iter().map(|disk| disk.device.size).sum();
-        ensure!(
-            there >= least,
-            "the system needs {}, and the disks have {}; nothing was changed",
-            bytes(least),
-            bytes(there)
-        );
+        ensure!(there >= least, "the system needs {}, and the disks have {}", bytes(least), bytes(there));
         Ok(())
     }
 }
@@ -223,17 +222,12 @@ fn refusal(disk: &Disk, table: &[Device]) -> Option<String> {
             user.name, user.kind
         ));
     }
-    if disk.is_used {
-        return Some(
-            "something uses it\n  try: start the medium again; it must not be mounted, swapped to or part of a pool"
-                .to_owned(),
-        );
-    }
-    match (device.size, device.read_only) {
-        (0, _) => Some("there is no medium in it".to_owned()),
-        (_, true) => Some("it is read-only".to_owned()),
-        _ => None,
-    }
+    let reasons = [
+        (device.size == 0, "there is no medium in it"),
+        (device.read_only, "it is read-only"),
+        (disk.is_used, "something uses it\n  try: start the medium again; it must not be swapped to or part of a pool"),
+    ];
+    reasons.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason.to_owned())
 }
 
 impl Disk {
@@ -310,7 +304,7 @@ mod tests {
             ),
             (|text| text, "7 free /dev/sda1", "a part of /dev/sda"),
             (|text| text, "7 free /dev/sdb", "the disks have 10 B"),
-            (|text| text.replace("READONLY", "true"), "7 free /dev/sdb", "read-only"),
+            (|text| text.replace("READONLY", "true"), "7 used /dev/sdb", "read-only"),
             (|text| text, "7 free /dev/sr0", "in use (mounted at /iso)"),
         ];
         for (change, wanted, words) in rows {

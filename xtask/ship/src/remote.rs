@@ -126,7 +126,13 @@ impl Remote {
         let known = self.known.iter().flat_map(|(file, name)| {
             let quoted = file.as_str().replace('"', "\\\"");
             let file = format!("-oUserKnownHostsFile=\"{quoted}\"");
-            let strict = ["-oGlobalKnownHostsFile=none", "-oStrictHostKeyChecking=yes", "-oUpdateHostKeys=no"];
+            let strict = [
+                "-oGlobalKnownHostsFile=none",
+                "-oKnownHostsCommand=none",
+                "-oVerifyHostKeyDNS=no",
+                "-oStrictHostKeyChecking=yes",
+                "-oUpdateHostKeys=no",
+            ];
             strict.map(str::to_owned).into_iter().chain([file, format!("-oHostKeyAlias={name}")])
         });
         let head = ["ssh"].into_iter().chain(OPTIONS).map(str::to_owned).chain(known).chain(port);

@@ -17,17 +17,10 @@ pub struct Layout {
     partition: Option<String>,
     /// The devices of its disks by their names.
     disks: BTreeMap<String, String>,
-    firmware: Option<String>,
-    /// Of its ssh server; empty if it has none.
-    keys: Vec<Key>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Key {
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
-    bits: u32,
+    /// What its boot loader needs; `None` if it does with both, or if that is not known.
+    pub firmware: Option<Firmware>,
+    /// The host keys of its ssh server, each as install-unit.sh reads it: type, bits and path.
+    pub keys: Vec<String>,
 }
 
 /// What is taken from `nixosConfigurations`. Everything may be missing, as in a fleet without disko.
@@ -35,6 +28,8 @@ fn function(host: &str) -> String {
     format!(
         "all: let c = all.\"{host}\".config or {{ }}; loader = c.boot.loader or {{ }}; grub = loader.grub or {{ }};
           toDisk = builtins.any (device: device != \"nodev\") (grub.devices or [ ]);
+          # What ssh-keygen(1) takes by itself where the configuration does not say.
+          bits = key: toString (key.bits or (if key.type == \"rsa\" then 3072 else 256));
         in {{
           partition = c.system.build.destroyFormatMount.drvPath or null;
           disks = builtins.mapAttrs (_: disk: disk.device) (c.disko.devices.disk or {{ }});
@@ -42,7 +37,7 @@ fn function(host: &str) -> String {
             else if ! grub.enable or false || toDisk && grub.efiSupport or false then null
             else if toDisk then \"bios\" else if grub.efiSupport or false then \"uefi\" else null;
           keys = if c.services.openssh.enable or false
-            then map (key: {{ inherit (key) path type; bits = key.bits or 0; }}) c.services.openssh.hostKeys else [ ];
+            then map (key: \"${{key.type}} ${{bits key}} ${{key.path}}\") c.services.openssh.hostKeys else [ ];
         }}"
     )
 }
@@ -68,24 +63,6 @@ impl Layout {
         let drv = self.partition.as_deref().context("a layout has a program")?;
         let out = Invocation::new(argv::build_output(drv)).read(run.cancel)?;
         Ok(format!("{}/bin/disko-destroy-format-mount", out.trim()))
-    }
-
-    pub fn firmware(&self) -> Option<Firmware> {
-        match self.firmware.as_deref()? {
-            "uefi" => Some(Firmware::Uefi),
-            "bios" => Some(Firmware::Bios),
-            _ => None,
-        }
-    }
-
-    /// The host keys of the ssh server, one a line, as install-unit.sh reads them.
-    pub fn keys(&self) -> String {
-        let line = |key: &Key| {
-            // What ssh-keygen(1) makes of it by itself where the configuration does not say.
-            let bits = if key.bits > 0 { key.bits } else { if key.kind == "rsa" { 3072 } else { 256 } };
-            format!("{} {bits} {}\n", key.kind, key.path)
-        };
-        self.keys.iter().map(line).collect()
     }
 
     /// The device of every disk, with those that were chosen (`NAME=DEVICE`). Errors: exit code 2 for what the layout does

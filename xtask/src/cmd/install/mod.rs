@@ -23,7 +23,7 @@ use crate::{
         extra,
         guard::{Ended, State},
         install::Installation,
-        live::{self, Firmware, Place, Wishes},
+        live::{self, Place, Wishes},
         remote::Remote,
     },
 };
@@ -84,7 +84,7 @@ pub fn run(flags: &Install, cancel: &Cancel) -> Result<u8> {
 fn prepare(run: &Run<'_>, host: &Host, flags: &Install) -> Result<Result<Ready, String>> {
     let layout = Layout::of(run, host)?;
     let disks = layout.disks(&flags.disk)?;
-    let keys = layout.keys();
+    let keys = layout.keys.join("\n");
     if keys.is_empty() && !flags.no_reboot {
         return Err(usage(format!(
             "{} has no ssh server, so it will not be seen when it has started\n  try: --no-reboot",
@@ -101,10 +101,10 @@ fn prepare(run: &Run<'_>, host: &Host, flags: &Install) -> Result<Result<Ready, 
     let partition = layout.partition(run)?;
     let closure = deployments::closure(&[&system], run.cancel)?;
     let size = deployments::sizes(&closure, run.cancel)?;
-    let wishes = Wishes { system: host.system.to_string(), firmware: layout.firmware(), disks, size };
+    let wishes = Wishes { system: host.system.to_string(), firmware: layout.firmware, disks, size };
     let remote = Remote::new(flags.to.clone());
     Ok(match live::look(&remote, &wishes, &closure, run.cancel) {
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(format!("nothing was changed; {error:#}")),
         Ok(place) => {
             let lacks = deployments::sizes(&place.lacks, run.cancel)?;
             Ok(Ready { remote, place, system, partition, size, lacks, keys })
@@ -114,8 +114,8 @@ fn prepare(run: &Run<'_>, host: &Host, flags: &Install) -> Result<Result<Ready, 
 
 fn show(host: &Host, flags: &Install, ready: &Ready) {
     let place = &ready.place;
-    let firmware = if place.firmware == Firmware::Uefi { "UEFI" } else { "BIOS" };
-    eprintln!("\n{} ({}) is {}, {} of memory, {firmware}", host.name, flags.to, place.machine, bytes(place.memory));
+    let memory = bytes(place.memory);
+    eprintln!("\n{} ({}) is {}, {memory} of memory, {}", host.name, flags.to, place.machine, place.firmware);
     eprintln!("  and gets {} ({}), of which its medium lacks {}", ready.system, bytes(ready.size), bytes(ready.lacks));
     for disk in &place.disks {
         eprintln!("  erased for \"{}\": {}", disk.name, disk.device.describe());
@@ -131,7 +131,8 @@ fn show(host: &Host, flags: &Install, ready: &Ready) {
 /// True if a person, or --yes, agrees to what is erased. Errors: exit code 2 where --erase names other disks.
 fn may_erase(host: &Host, flags: &Install, place: &Place, cancel: &Cancel) -> Result<bool> {
     if !flags.yes {
-        eprint!("Everything on {} will be lost. Type {} to go on: ", places(place), host.name);
+        let places: Vec<&str> = place.disks.iter().map(|disk| disk.device.path.as_str()).collect();
+        eprint!("Everything on {} will be lost. Type {} to go on: ", places.join(" and "), host.name);
         return Ok(Answers::from_terminal().next(cancel)?.as_deref() == Some(host.name.as_str()));
     }
     let wrong = |words: String| {
@@ -145,10 +146,6 @@ fn may_erase(host: &Host, flags: &Install, place: &Place, cancel: &Cancel) -> Re
         return wrong(format!("--erase {name}: that is no disk of the layout"));
     }
     Ok(true)
-}
-
-fn places(place: &Place) -> String {
-    place.disks.iter().map(|disk| disk.device.path.as_str()).collect::<Vec<_>>().join(" and ")
 }
 
 fn install(host: &Host, flags: &Install, ready: &Ready, files: Option<&str>, cancel: &Cancel) -> Ended {
