@@ -158,7 +158,7 @@ impl Remote {
         let target = self.destination.for_ssh();
         let port = self.destination.port.map(|port| format!("-p {port} ")).unwrap_or_default();
         let advice = match said.as_str() {
-            _ if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") => {
+            _ if said.contains("HAS CHANGED") => {
                 format!(
                     "try: find out why the machine has another key; `ssh {port}{target}` says which line knows the old one"
                 )
@@ -182,6 +182,14 @@ impl Remote {
         };
         let why = match (end, lines.is_empty()) {
             (End::TimedOut, _) => "no answer in time".to_owned(),
+            _ if said.contains("HAS CHANGED") => {
+                let key =
+                    lines.iter().find_map(|line| line.strip_suffix('.').filter(|line| line.starts_with("SHA256:")));
+                format!(
+                    "Host key verification failed: it has another key than before, {}",
+                    key.unwrap_or("which is not told")
+                )
+            }
             (End::Exited(255), false) => lines.join("; "),
             (end, true) => end.to_string(),
             (end, false) => format!("{end}: {}", lines.join("; ")),

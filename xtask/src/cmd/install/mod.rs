@@ -61,6 +61,9 @@ pub fn run(flags: &Install, cancel: &Cancel) -> Result<u8> {
         Err(why) => row(Ended::new(State::Failed, why)),
         Ok(ready) => {
             show(&host, flags, &ready);
+            if run.source().dirty {
+                eprintln!("  its sources have uncommitted changes");
+            }
             if !may_erase(&host, flags, &ready.place, cancel)? {
                 eprintln!("install: nothing was changed");
                 return Ok(INTERRUPTED);
