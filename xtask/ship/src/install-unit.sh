@@ -29,7 +29,8 @@ trap 'leave; end "it was stopped"' TERM INT HUP
 stage checking
 mkdir -p /run/drydock/disk
 while read -r name sequence path; do
-  [ "$(cat "/sys/class/block/${path##*/}/diskseq" 2>/dev/null || echo -)" = "$sequence" ] || end "$path is not the disk that was shown"
+  [ "$(cat "/sys/class/block/${path##*/}/diskseq" 2>/dev/null || echo -)" = "$sequence" ] ||
+    end "$path is not the disk that was shown"
   wipefs --all --no-act "$path" >/dev/null || end "something uses $path"
   # The place that modules/disk-single.nix names.
   ln -sfn "$path" "/run/drydock/disk/$name"
