@@ -54,7 +54,9 @@ fn table(site: &Site, size: u64, mount: Option<&str>) {
 }
 
 fn install(site: &Site, more: &[&str]) -> Ran {
-    site.xtask(&[&MAIN[..], &[&format!("main={DISK}")], more].concat())
+    // Seconds in place of 15 minutes, for when the test fails.
+    let patience = if more.contains(&"--reboot-timeout") { &[][..] } else { &["--reboot-timeout", "60"] };
+    site.xtask(&[&MAIN[..], &[&format!("main={DISK}")], patience, more].concat())
 }
 
 /// What the stand-ins wrote down on the machine.
