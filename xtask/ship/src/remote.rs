@@ -191,6 +191,8 @@ impl Remote {
                 )
             }
             (End::Exited(255), false) => lines.join("; "),
+            // Of a machine that falls silent ssh says nothing at this log level.
+            (End::Exited(255), true) => "the connection broke off".to_owned(),
             (end, true) => end.to_string(),
             (end, false) => format!("{end}: {}", lines.join("; ")),
         };
