@@ -21,7 +21,7 @@ const UNIT: &str = include_str!("install-unit.sh");
 const STEP: Duration = Duration::from_secs(60);
 
 /// A machine that does not answer so long is given up; what it does goes on without us.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_secs(900);
 
 /// A system and the place where it is to be.
 pub struct Installation<'a> {
