@@ -59,9 +59,12 @@ impl Running {
             None => "not what it starts with".into(),
         };
         let mut words = vec![format!("{} ({generation})", self.version)];
-        words.extend(self.up_to_date.map(|same| if same { "as the fleet has it" } else { "not as the fleet has it" }.into()));
+        words.extend(
+            self.up_to_date.map(|same| if same { "as the fleet has it" } else { "not as the fleet has it" }.into()),
+        );
         let days = self.days_behind.filter(|days| *days > 0);
-        words.extend(days.map(|days| format!("{} behind", counted(usize::try_from(days).unwrap_or(usize::MAX), "day"))));
+        words
+            .extend(days.map(|days| format!("{} behind", counted(usize::try_from(days).unwrap_or(usize::MAX), "day"))));
         words.extend(self.reboot_pending.then(|| "waits for a restart".into()));
         words.extend((!self.failed_units.is_empty()).then(|| format!("failed: {}", self.failed_units.join(", "))));
         words.extend(self.free.map(|free| format!("{} free", bytes(free))));
@@ -93,7 +96,11 @@ mod tests {
         let silent = Running { target: "root@a".into(), error: Some("it is down".into()), ..Running::default() };
         let rows = [
             (running, "ok", "26.05 (generation 7), as the fleet has it, 3.0 GiB free"),
-            (late, "odd", "26.05 (generation 7), not as the fleet has it, 1 day behind, waits for a restart, 3.0 GiB free"),
+            (
+                late,
+                "odd",
+                "26.05 (generation 7), not as the fleet has it, 1 day behind, waits for a restart, 3.0 GiB free",
+            ),
             (failed, "bad", "26.05 (not what it starts with), as the fleet has it, failed: a.service, 3.0 GiB free"),
             (silent, "bad", "no answer from root@a: it is down"),
         ];
