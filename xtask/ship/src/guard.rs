@@ -202,9 +202,11 @@ impl Watch<'_> {
         let mut problems: Vec<String> = answer.all("newly-failed").map(|unit| format!("{unit} failed")).collect();
         problems.extend(answer.all("check-failed").map(|check| format!("the check {check}")));
         let code = answer.get("activated").unwrap_or("?");
-        // 4 means that some unit failed, perhaps one that failed before (`do_user_switch` and its kin in
-        // switch-to-configuration-ng); which did is seen above.
-        if !["0", "4"].contains(&code) {
+        // switch-to-configuration-ng ends with 4 if all was activated and a unit failed: perhaps one that failed before, one
+        // of a user who is logged in, or one that could not be reloaded and goes on as it was. Which units failed is seen
+        // above, the rest is told. The 4 replaces the 2 of an activation script that failed, whose message remains.
+        let script_failed = answer.all("warning").any(|line| line == "Failed to run activate script");
+        if script_failed || !["0", "4"].contains(&code) {
             let log: Vec<&str> = answer.all("activate").collect();
             problems.push(format!("switch-to-configuration ended with {code}:\n  | {}", log.join("\n  | ")));
         }
@@ -215,6 +217,7 @@ impl Watch<'_> {
             true => ("confirm", Asked::Confirm),
             false => ("undo", Asked::Undo),
         };
+        answer.all("warning").for_each(tell);
         tell(if asked == Asked::Confirm { "confirming" } else { "rolling back" });
         if asked == Asked::Undo {
             self.trouble = problems.join("; ");

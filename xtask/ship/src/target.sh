@@ -8,8 +8,13 @@ current=/run/current-system
 run=/run/drydock-deploy
 own='drydock-undo.timer drydock-undo.service drydock-activate.service drydock-confirm.service'
 
+# Also what ends with an error and is started again and again, as switch-to-configuration-ng counts.
 failed_units() {
-  systemctl list-units --failed --plain --no-legend --full --no-pager 2>/dev/null | while read -r unit _; do echo "$unit"; done
+  systemctl list-units --state=failed,auto-restart --plain --no-legend --full --no-pager 2>/dev/null |
+    while read -r unit _ state _; do
+      [ "$state" = failed ] || [ "$(systemctl show --property=ExecMainStatus --value "$unit")" != 0 ] || continue
+      echo "$unit"
+    done
 }
 is_active() {
   for unit; do
@@ -207,6 +212,7 @@ check() {
 verify() {
   report
   failed_units | while read -r unit; do grep -qxF -e "$unit" $run/failed 2>/dev/null || say newly-failed "$unit"; done
+  grep -E '^(Failed to |warning: )' $run/activate.log | while IFS= read -r line; do say warning "$line"; done
   checks
 }
 

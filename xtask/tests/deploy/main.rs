@@ -55,11 +55,19 @@ fn with_machines_a_change_is_confirmed_and_becomes_the_boot_default() {
 fn with_machines_what_is_not_well_is_undone_and_said() {
     let site = Site::new(1);
     let off = "touch /run/sshd-off; kill $(cat /run/sshd.pid)";
+    let well = |more: &str| format!("{more}; ln -sfn \"$system\" /run/current-system; exit 4");
+    let restarted = |status: &str| {
+        let unit = "echo web.service loaded activating auto-restart >/run/failed-units";
+        well(&format!("{unit}; echo {status} >/run/main-status"))
+    };
     // The behaviour of the system, and what is said.
-    let rows: [(&[&str], &str, &str); 5] = [
+    let rows: [(&[&str], &str, &str); 7] = [
         (&BRIEFLY, off, "Connection refused"),
         (&DEPLOY, "exit 2", "switch-to-configuration ended with 2"),
         (&DEPLOY, "echo broken.service loaded failed failed >/run/failed-units; exit 4", "broken.service failed"),
+        (&DEPLOY, &restarted("1"), "web.service failed"),
+        // The script does not end the activation, and the 4 of a unit hides its 2.
+        (&DEPLOY, &well("echo 'Failed to run activate script' >&2"), "switch-to-configuration ended with 4"),
         (&BRIEFLY, "sleep 1000", "it was not confirmed in time"),
         (&DEPLOY, "false; exit 0", "the new system is not the one that runs"),
     ];
@@ -70,6 +78,12 @@ fn with_machines_what_is_not_well_is_undone_and_said() {
         let kept = site.inside("m0", "cat /nix/var/nix/gcroots/drydock-failed/nixos-version");
         assert!(kept.ends_with(&format!("v{n}")), "{kept}");
     }
+    // What is said and undoes nothing: a user's units, a service that ended as it should and is started again.
+    let words = "warning: user activation for admin failed";
+    site.system("m0", "user", &[("behaviour", &well(&format!("echo '{words}' >&2")))]);
+    site.xtask(&DEPLOY).expect(0, &[words, "1 confirmed"]);
+    site.system("m0", "again", &[("behaviour", &restarted("0"))]);
+    site.xtask(&DEPLOY).expect(0, &["1 confirmed"]);
 }
 
 #[test]
