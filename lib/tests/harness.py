@@ -25,6 +25,9 @@ WANTED = "[Unit]\nWants=drydock-backdoor.service\n"
 # systemd gives up on a device after 90 seconds, and with it on the login there or, in the initrd, on the medium itself.
 # Emulation on a busy machine takes longer. A drop-in for `dev-` counts for every device (systemd.unit(5)).
 PATIENT = "[Unit]\nJobRunningTimeoutSec=15min\n"
+# Linux panics, before it writes anything, if its timer does not tick while it looks: under emulation on a busy machine. With
+# KVM it does not look. systemd-boot(7) adds this to what it starts, the boot loaders of media add nothing. x86 knows it.
+NO_TIMER_CHECK = "io.systemd.boot.kernel-cmdline-extra=no_timer_check"
 # systemd-getty-generator(8) starts a login on the virtual console where its driver is already there.
 NO_GETTY = "[Unit]\nConditionPathExists=!/dev/hvc0\n"
 
@@ -42,7 +45,7 @@ def credentials() -> list[str]:
         "systemd.unit-dropin.serial-getty@hvc0.service": NO_GETTY,
         "systemd.unit-dropin.dev-.device": PATIENT,
     }
-    arguments = []
+    arguments = [f"-smbios type=11,value={NO_TIMER_CHECK}"]
     for name, text in units.items():
         encoded = base64.b64encode(text.encode()).decode()
         arguments.append(f"-smbios type=11,value=io.systemd.credential.binary:{name}={encoded}")
