@@ -55,10 +55,8 @@ impl<'r> Builders<'r> {
     /// it now. Nix itself does not give what a builder had accepted to another one.
     pub fn have_died_since(&self, used: &BuildOptions) -> bool {
         self.change(|options| {
-            // Several builds fail when a builder dies; the first to come here asks.
-            if self.lines(options) == self.lines(used)
-                && let Some(live) = self.living(options, "has died; what it was building is built elsewhere")
-            {
+            // Also if another failure has found one already: a second may have died since.
+            if let Some(live) = self.living(options, "has died; what it was building is built elsewhere") {
                 options.builders = Some(live.join(" ; "));
             }
             self.lines(options) != self.lines(used)
