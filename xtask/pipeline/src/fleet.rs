@@ -193,7 +193,12 @@ pub fn workspace() -> Option<Utf8PathBuf> {
     [cargo, here].into_iter().flatten().find_map(|dir| clone_around(&dir))
 }
 
-/// The same, and where there is none, the clone that this program was compiled in, if that is still there. It is good for
+/// Where `target/xtask` is for the files of machines: the clone that is worked in, else the current folder. Absolute.
+pub fn work_folder() -> Result<Utf8PathBuf> {
+    workspace().map_or_else(|| camino::absolute_utf8(".").context("cannot tell the current folder"), Ok)
+}
+
+/// The same as [`workspace`], and where there is none, the clone that this program was compiled in, if that is still there. It is good for
 /// what comes with the program, the embedded fleet, and nothing else: another clone may be somebody else's.
 pub fn origin() -> Option<Utf8PathBuf> {
     workspace().or_else(|| clone_around(Utf8Path::new(env!("CARGO_MANIFEST_DIR"))))

@@ -298,8 +298,7 @@ struct Room {
 
 impl Room {
     fn new(job: &Job) -> Result<Self> {
-        let base = fleet::workspace().unwrap_or_else(|| ".".into());
-        let dir = base.join(format!("target/xtask/boot/{}-{}", job.id.host, std::process::id()));
+        let dir = fleet::work_folder()?.join(format!("target/xtask/boot/{}-{}", job.id.host, std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {dir}"))?;
         Ok(Self { dir })
     }

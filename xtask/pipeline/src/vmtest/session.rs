@@ -104,8 +104,7 @@ impl Run<'_> {
 
 /// A folder for the files of a test below `target/xtask/vm`, made if it is not there.
 pub fn folder(id: &JobId, below: &str) -> Result<Utf8PathBuf> {
-    let base = fleet::workspace().unwrap_or_else(|| ".".into());
-    let dir = base.join("target/xtask/vm").join(id.host.as_str()).join(name(id)).join(below);
+    let dir = fleet::work_folder()?.join("target/xtask/vm").join(id.host.as_str()).join(name(id)).join(below);
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {dir}"))?;
     Ok(dir)
 }
