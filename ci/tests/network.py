@@ -1,4 +1,5 @@
 # Installs and switches by flakes in a network that has nothing but a binary cache and a repository; ci/tests/real runs this.
+import concurrent.futures
 import subprocess
 import time
 
@@ -132,3 +133,30 @@ with subtest("and comes back after a restart"):
     settled(again)
     again.succeed("grep -qx three /etc/revision")
     again.shutdown()
+
+with subtest("drydock install, from here"):
+    branch("four")
+    machine = boot("medium-again", "uefi", medium_arguments("cdrom") + disk + [card()], network=False)
+    settled(machine)
+    connect(machine)
+    machine.succeed(f"mkdir -p -m 700 /root/.ssh; echo '{site['public_key']}' >/root/.ssh/authorized_keys")
+    machine.wait_for_unit("sshd.service")
+    names = [f"/dev/disk/by-id/virtio-{name}" for name in given["disks"]]
+    words = ["install", "example", "--to", f"ssh://root@127.0.0.1:{site['ssh_port']}", "--yes", "--reboot-timeout", "3600"]
+    for name, device in zip(given["disks"], names):
+        words += ["--disk", f"{name}={device}", "--erase", device]
+    with concurrent.futures.ThreadPoolExecutor() as beside:
+        began = time.time()
+        installation = beside.submit(drydock, *words)
+        # This QEMU ends instead of restarting, and the next one has no medium.
+        while machine.process.poll() is None and not installation.done():
+            time.sleep(1)
+        assert not installation.done(), installation.result()
+        machine.wait_for_shutdown()
+        machine = boot("installed-again", "uefi", disk + [card()], network=False)
+        settled(machine)
+        connect(machine)
+        assert "1 confirmed" in installation.result()
+    machine.log(f"TOOK drydock install: {time.time() - began:.0f} s")
+    machine.succeed("grep -qx four /etc/revision")
+    machine.shutdown()
