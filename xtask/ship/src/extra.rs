@@ -63,14 +63,11 @@ fn add(folder: &Utf8Path, below: &str, script: &mut String) -> Result<()> {
 mod tests {
     use std::os::unix::{fs::symlink, net::UnixListener};
 
-    use camino::Utf8PathBuf;
-
     use super::*;
 
     #[test]
     fn odd_names_modes_and_links_arrive_as_they_are_and_sockets_do_not() {
-        let base = std::env::temp_dir().join(format!("drydock-extra-{}", std::process::id()));
-        let base = Utf8PathBuf::from_path_buf(base).unwrap();
+        let base = drydock_nix::files::Temporary::new().unwrap();
         let (from, to) = (base.join("from"), base.join("to"));
         let odd = "it's \"odd\" $(id) \\ `x`";
         fs::create_dir_all(from.join(odd)).unwrap();
@@ -95,6 +92,5 @@ mod tests {
         assert_eq!(to.join("-n").read_link_utf8().unwrap(), "../it's nowhere");
         let _socket = UnixListener::bind(from.join("socket")).unwrap();
         assert!(super::script(&from).unwrap_err().to_string().contains("socket is neither"));
-        fs::remove_dir_all(base).unwrap();
     }
 }

@@ -40,8 +40,7 @@ while read -r word group; do
   if [ $word = + ]; then groups=\"$left $group\"; else groups=$left; fi
 done
 end() { for group in $groups; do kill -s $1 -- -$group; done; }
-[ -n \"$groups\" ] && end TERM && sleep 1.2
-end KILL";
+if [ -n \"$groups\" ]; then end TERM; sleep 1.2; end KILL; fi";
 
 fn guard() -> Option<Mutex<ChildStdin>> {
     let mut command = Command::new("sh");
@@ -127,4 +126,32 @@ impl Cancel {
 /// The three signals that end a program politely, by their names in signal(7).
 mod libc_signal {
     pub(super) use signal_hook::consts::{SIGHUP as HUP, SIGINT as INT, SIGTERM as TERM};
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread::sleep, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn the_guard_gives_time_to_end_also_beside_a_group_that_is_gone() {
+        let folder = crate::files::Temporary::new().unwrap();
+        let [ready, ended] = ["ready", "ended"].map(|name| folder.join(name));
+        let script = "trap 'sleep 0.3; : >\"$1\"; exit' TERM; : >\"$0\"; while :; do sleep 0.05; done";
+        let mut slow =
+            Command::new("sh").arg("-c").arg(script).args([&ready, &ended]).process_group(0).spawn().unwrap();
+        let mut gone = Command::new("true").process_group(0).spawn().unwrap();
+        gone.wait().unwrap();
+        while !ready.exists() {
+            sleep(Duration::from_millis(10));
+        }
+        let input = guard().unwrap();
+        for group in [slow.id(), gone.id()] {
+            writeln!(input.lock().unwrap(), "+ {group}").unwrap();
+        }
+        drop(input);
+        slow.wait().unwrap();
+        assert!(fs::exists(ended).unwrap(), "it was killed before it could end");
+    }
 }

@@ -66,6 +66,10 @@ impl<'r> Builders<'r> {
     /// Those that answer; none if all do. What the others suffer from is told.
     fn living(&self, options: &BuildOptions, fate: &str) -> Option<Vec<String>> {
         let probes = remote::probe(self.run.nix.version, &self.lines(options), self.run.cancel);
+        // Whoever was interrupted while it was asked has not died.
+        if self.run.cancel.is_set() {
+            return None;
+        }
         for probe in &probes {
             if let Err(why) = &probe.answer {
                 let text = format!("warning: builder {} {fate}: {why}\n  try: `cargo xtask doctor`", probe.uri);

@@ -37,7 +37,8 @@ pub struct Comparison {
     pub unchanged: usize,
 }
 
-/// The page. `machines` is what runs on them, if that was asked; `picture` gives the bytes of a screen, if they are there and what the record says.
+/// The page. `machines` is what runs on them, if that was asked; `picture` gives the bytes of a screen, if they are there
+/// and what the record says.
 pub fn render(
     records: &[Record],
     history: &History,
