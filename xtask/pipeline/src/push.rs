@@ -50,7 +50,7 @@ impl Cache {
 
     /// Pushes what comes, as much at once as is there, until nothing more will come.
     pub fn follow(&self, run: &Run<'_>, outs: &Receiver<Utf8PathBuf>) {
-        let (mut seen, mut pushed) = (BTreeSet::new(), 0);
+        let (mut seen, mut pushed, mut failures) = (BTreeSet::new(), 0, 0);
         while let Ok(first) = outs.recv() {
             let came: BTreeSet<Utf8PathBuf> = [first].into_iter().chain(outs.try_iter()).collect();
             let new: Vec<&str> = came.difference(&seen).map(|out| out.as_str()).collect();
@@ -58,8 +58,10 @@ impl Cache {
             let invalid = Nix::invalid(&new, run.cancel).unwrap_or_default();
             let is_valid = |path: &&str| !invalid.iter().any(|other| other == path);
             let batch: Vec<Utf8PathBuf> = new.into_iter().filter(is_valid).map(Into::into).collect();
-            if !batch.is_empty() && self.push(run, &batch) {
-                pushed += batch.len();
+            // A cache that is not there would be told of after each build; the record names all.
+            match batch.is_empty() || self.push(run, &batch, failures == 0) {
+                true => pushed += batch.len(),
+                false => failures += batch.len(),
             }
             seen.extend(batch);
         }
@@ -67,10 +69,16 @@ impl Cache {
             let count = counted(pushed, "output");
             run.progress.tell(Event::Line(format!("pushed {count} with everything below")));
         }
+        if failures > 0 && !run.cancel.is_set() {
+            let count = counted(failures, "output");
+            run.progress.tell(Event::Line(format!(
+                "warning: {count} not pushed in all; `not_pushed` of the record names them"
+            )));
+        }
     }
 
-    /// Pushes these; true if it did. A failure is told and fails nothing: what was built is there all the same.
-    fn push(&self, run: &Run<'_>, outs: &[Utf8PathBuf]) -> bool {
+    /// Pushes these; true if it did. A failure fails nothing: what was built is there all the same.
+    fn push(&self, run: &Run<'_>, outs: &[Utf8PathBuf], is_told: bool) -> bool {
         let paths = outs.iter().map(|out| out.as_str());
         let push = Invocation::new(match self {
             Self::Store(store) => argv::copy_to(store, paths),
@@ -85,7 +93,10 @@ impl Cache {
             Err(error) => format!("{error:#}"),
         };
         let reproduce = push.display();
-        run.progress.tell(Event::Line(format!("warning: not pushed: {count} ({why})\n  to repeat it: {reproduce}")));
+        if is_told {
+            let text = format!("warning: not pushed: {count} ({why})\n  to repeat it: {reproduce}");
+            run.progress.tell(Event::Line(text));
+        }
         let failed = NotPushed { paths: outs.to_vec(), why, reproduce };
         run.not_pushed.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
         false

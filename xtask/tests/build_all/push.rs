@@ -44,6 +44,22 @@ fn what_only_builds_need_is_pushed_too() {
     fleet.xtask(&["build-all", "--push", &cache]).expect(0, &["2 built", "pushed 3 outputs"]);
 }
 
+/// Each of ten derivations needs the one before, so that they are pushed one by one.
+#[test]
+fn a_cache_that_is_not_there_is_told_of_once() {
+    let step = |before: String, n: usize| {
+        let reads = if n == 0 { String::new() } else { format!("read -r x < ${{{before}}}; ") };
+        format!("build \"step{n}\" \"{reads}echo {n} > $out\"")
+    };
+    let fleet = Fleet::new(&[("a", &(0..10).fold(String::new(), step))]);
+    let ran = fleet.xtask(&["build-all", "--json", "--push", "file:///proc/nowhere"]);
+    assert_eq!(ran.stderr.matches("warning: not pushed").count(), 1, "{}", ran.stderr);
+    let record: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let paths = record["not_pushed"].as_array().unwrap().iter().flat_map(|failed| failed["paths"].as_array().unwrap());
+    assert_eq!(paths.count(), 10);
+    ran.expect(0, &["1 built", "10 outputs not pushed in all"]);
+}
+
 #[test]
 fn a_command_is_given_the_paths() {
     let fleet = fleet();
